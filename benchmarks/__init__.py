@@ -1,0 +1,1 @@
+"""Speed, measured against the official SDKs in their local modes: `python -m benchmarks`."""

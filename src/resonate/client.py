@@ -1,0 +1,365 @@
+"""The inside of a `Resonate`: its network and worker, and how a root call begins, joins and ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+from collections.abc import Callable
+from typing import Any, Final
+
+from msgspec import Struct
+
+from resonate.clock import SystemClock
+from resonate.context import Context, Shared
+from resonate.errors import (
+    ClientStopped,
+    ForkedClient,
+    IdConflict,
+    InsideEventLoop,
+    InvalidId,
+    ResonateStoreError,
+)
+from resonate.execution.begin import ID_LIMIT
+from resonate.execution.call import DETACHED, Call
+from resonate.execution.commands import address
+from resonate.execution.records import CALL_TAG, agree, describe, identity, split
+from resonate.function import Function
+from resonate.handle import Handle
+from resonate.network.base import Network
+from resonate.network.embedded import EmbeddedNetwork
+from resonate.options import Options
+from resonate.protocol.records import ACQUIRED, BRANCH, ORIGIN, PARENT, PENDING, SCOPE, TARGET, Promise, Value
+from resonate.protocol.requests import PromiseCreate, PromiseGet, PromiseSearch, PromiseSettle, Request, Response, TaskCreate
+from resonate.retry_policies import to_wire
+from resonate.service.service import Service
+from resonate.settings import Settings
+from resonate.signatures import Signature
+from resonate.signatures import describe as describe_function
+from resonate.storage.memory import MemoryStorage
+from resonate.stores import PromiseClient, ScheduleClient, network_for
+from resonate.values import digest, encode_call
+from resonate.worker.held import Completion, Held
+from resonate.worker.pool import Pool
+from resonate.worker.worker import Worker
+
+KEY_TAG: Final = "resonate:py:ikey"
+"""The idempotency key, where it is not the id."""
+
+CANCEL_PAGE: Final = 1000
+
+_LOG: Final = logging.getLogger("resonate")
+
+
+class RootCall(Struct, frozen=True):
+    """A root call, resolved and encoded: what is to be stored, and how its result is read."""
+
+    name: str
+    func: Callable[..., Any] | None
+    version: int
+    signature: Signature | None
+    data: str | None
+    headers: dict[str, str] | None
+    target: str
+    identity: str
+
+
+class Client:
+    """Everything that the copies of one `Resonate` share."""
+
+    def __init__(self, settings: Settings, shared: Shared, store: Any, message_source: Any) -> None:
+        self.settings = settings
+        self.shared = shared
+        self._store = store
+        self._message_source = message_source
+        self._process = os.getpid()
+        self._starting = threading.Lock()
+        self._worker: Worker | None = None
+        self._service: Service | None = None
+        self._stopped = False
+        self._bound: asyncio.AbstractEventLoop | None = None
+        self._warned = False
+
+    # ---- life --------------------------------------------------------------------------------------
+
+    def started(self) -> Worker:
+        """The running worker, started now if it has not been.
+
+        Raises:
+            ClientStopped: `stop` was called.
+            ForkedClient: this is another process than the one that made the client.
+        """
+        if os.getpid() != self._process:
+            raise ForkedClient("this client was made before the process was forked: make a new Resonate in the child")
+        worker = self._worker
+        if worker is not None and not self._stopped:
+            return worker
+        with self._starting:
+            if self._stopped:
+                raise ClientStopped("this client has been stopped: make a new Resonate to go on")
+            if self._worker is None:
+                self._worker = self._start()
+            return self._worker
+
+    def stop(self, timeout: float | None) -> None:
+        """End everything; what is held is released, open handles get an error."""
+        with self._starting:
+            self._stopped = True
+        if self._worker is not None and os.getpid() == self._process:
+            self._worker.stop(timeout)
+            if self._service is not None:
+                self._service.stop()
+
+    def bind(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Have async functions run on `loop`, if the client has not started yet."""
+        if self._worker is None:
+            self._bound = loop
+
+    def registered(self) -> None:
+        """A function was registered: tasks that lacked one may run now."""
+        if self._worker is not None:
+            self._worker.intake.registered()
+
+    @property
+    def promises(self) -> PromiseClient:
+        return PromiseClient(self.started().network)
+
+    @property
+    def schedules(self) -> ScheduleClient:
+        return ScheduleClient(self.started().network)
+
+    # ---- beginning -----------------------------------------------------------------------------------
+
+    def call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], opts: Options, *, remote: bool) -> RootCall:
+        """Resolve and encode a root call.
+
+        Raises:
+            TypeError: `func` is neither function nor name, or the arguments do not fit it.
+            FunctionNotFound: not registered here; for `remote` a name need not be.
+            EncodeError: an argument cannot be stored.
+        """
+        if not isinstance(func, str) and not callable(func):
+            raise TypeError(f"func must be `Callable | str`, got {type(func).__name__}")
+        registry = self.shared.registry
+        func = func.func if isinstance(func, Function) else func
+        if remote:
+            name, found, version = registry.resolve(func, opts.version)
+        else:
+            name, found, version = registry.get(func, opts.version)
+        signature = None
+        if found is not None:
+            signature = describe_function(found)
+            signature.bind(args, kwargs)
+        policy = opts.policy_for(found, signature.kind) if opts.retry_policy is not None and found is not None else None
+        data, headers = encode_call(
+            name, args, kwargs, version, encoder=opts.encoder, retry=to_wire(policy) if policy is not None else None
+        )
+        group = self.settings.group if found is not None else "default"
+        text = identity("root", version, digest(args, kwargs), name, "-")
+        return RootCall(name, found, version, signature, data, headers, address(opts.target or group), text)
+
+    def begin(self, id: str, call: RootCall, opts: Options, *, remote: bool, lend: bool) -> Handle[Any]:
+        """Create the promise of a root call, or join the one that is there.
+
+        With `lend` the caller's thread drives the execution as far as it goes before this
+        returns; otherwise a thread of the pool does.
+
+        Raises:
+            IdConflict: `id` belongs to another call.
+        """
+        worker = self.started()
+        nested = Pool.inside() is not None
+        worker.admit(nested)
+        create = self._create(id, call, opts)
+        returns = call.signature.returns if call.signature is not None else Any
+        completion = worker.watch.expect(id, returns, opts)
+        request: Request = create if remote else TaskCreate(worker.network.pid, worker.ttl_ms, create)
+        answer = worker.network.send((request,))[0]
+        if answer.status == 409:
+            answer = worker.network.send((PromiseGet(id),))[0]
+        self._check(id, create, call, opts, answer)
+        promise = answer.promise
+        assert promise is not None
+        if promise.state != PENDING:
+            worker.watch.settled(promise)
+        elif answer.task is not None and answer.task.state == ACQUIRED:
+            self._drive(worker, id, call, opts, answer, lend)
+        elif id not in worker.held and id not in worker.warm:
+            worker.watch.listen(completion)
+        return Handle(id, self, completion)
+
+    def exists(self, id: str) -> None:
+        """Raise unless there is a promise `id`."""
+        worker = self.started()
+        if id not in worker.watch.completions and worker.network.send((PromiseGet(id),))[0].status == 404:
+            raise ResonateStoreError(f"The specified promise was not found: {id}", 40400)
+
+    # ---- for handles --------------------------------------------------------------------------------------
+
+    def subscribe(self, id: str) -> Completion:
+        """Begin to wait for the promise `id`."""
+        worker = self.started()
+        known = id in worker.watch.completions
+        completion = worker.watch.expect(id)
+        if not known:
+            worker.watch.listen(completion)
+        return completion
+
+    def may_block(self, method: str, instead: str) -> None:
+        """Refuse to block the loop that our async functions run on; warn once on another loop.
+
+        Raises:
+            InsideEventLoop: called on that very loop.
+        """
+        loop = asyncio._get_running_loop()
+        if loop is None:
+            return
+        if self._bound is loop or (self._worker is not None and self._worker.loop.bound_to(loop)):
+            raise InsideEventLoop(method, instead)
+        if not self._warned:
+            self._warned = True
+            _LOG.warning("%s blocks the running event loop until it is done; in async code use `%s`", method, instead)
+
+    def cancel(self, id: str) -> None:
+        """Settle `id` as cancelled, and below it everything attached that is still pending."""
+        worker = self.started()
+        promise = worker.network.send((PromiseSettle(id, "rejected_canceled"),))[0].promise
+        if promise is None:
+            raise ResonateStoreError(f"The specified promise was not found: {id}", 40400)
+        self._cancel_below(worker.network, promise)
+        worker.settled_elsewhere(promise)
+
+    # ---- inside ----------------------------------------------------------------------------------------------
+
+    def _start(self) -> Worker:
+        settings = self.settings
+        if self._store is not None:
+            network = network_for(self._store, self._message_source, settings.group, settings.pid)
+        else:
+            self._service = Service(MemoryStorage(), SystemClock())
+            self._service.start()
+            network = EmbeddedNetwork(self._service, settings.group, settings.pid, catch_all=True)
+        worker = Worker(
+            network,
+            self.shared.registry,
+            ttl_ms=settings.ttl * 1000,
+            threads=settings.workers,
+            max_concurrent=settings.max_concurrent,
+            make_context=self._context,
+        )
+        if self._bound is not None:
+            worker.loop.bind(self._bound)
+        worker.start()
+        return worker
+
+    def _context(self, held: Held, call: Call) -> Context:
+        return Context(held.execution, call, self.shared)
+
+    def _create(self, id: str, call: RootCall, opts: Options) -> PromiseCreate:
+        worker = self._worker
+        assert worker is not None
+        origin = id.partition(":")[0]
+        if origin != id and id not in _WARNED:
+            _WARNED.add(id)
+            _LOG.warning("root id %r holds a ':'; servers of the newer dialect refuse it, use '-' or '.' instead", id)
+        tags = {
+            ORIGIN: origin,
+            BRANCH: id,
+            PARENT: id,
+            SCOPE: "global",
+            TARGET: call.target,
+            CALL_TAG: call.identity,
+        }
+        if opts.tags:
+            tags = {**opts.tags, **tags}
+        key = opts.key_for(id)
+        if key != id:
+            tags[KEY_TAG] = key
+        timeout = Options.TIMEOUT if opts.timeout is None else opts.timeout
+        return PromiseCreate(id, worker.network.now() + int(timeout * 1000), Value(call.headers, call.data), tags)
+
+    def _check(self, id: str, create: PromiseCreate, call: RootCall, opts: Options, answer: Response) -> None:
+        """Refuse to join a call that is not the one asked for (api 14.1).
+
+        Raises:
+            IdConflict: another function or other arguments.
+            ResonateStoreError: 40399 for another idempotency key, or what the service said.
+        """
+        promise = answer.promise
+        if promise is None:
+            raise ResonateStoreError(answer.error or f"{id} could not be created", answer.status)
+        if promise.tags is create.tags:
+            return
+        if promise.tags.get(KEY_TAG, id) != create.tags.get(KEY_TAG, id):
+            self._give_back(answer)
+            raise ResonateStoreError(f"{id} was created with another idempotency key", 40399)
+        recorded = promise.tags.get(CALL_TAG)
+        if recorded is None:
+            return
+        old, new = split(recorded), split(call.identity)
+        same_version = not opts.version or old[1] == new[1]
+        explicit = opts.idempotency_key is not None
+        same_args = explicit or not opts.check_args or old[2] == new[2]
+        if old[3] != new[3] or not same_version or not same_args:
+            self._give_back(answer)
+            raise IdConflict(id, describe_root(promise, recorded), describe_root(create, call.identity))
+
+    def _give_back(self, answer: Response) -> None:
+        from resonate.protocol.requests import TaskRelease
+
+        if answer.task is not None and answer.task.state == ACQUIRED:
+            self.started().network.send((TaskRelease(answer.task.id, answer.task.version),))
+
+    def _drive(self, worker: Worker, id: str, call: RootCall, opts: Options, answer: Response, lend: bool) -> None:
+        assert answer.promise is not None and answer.task is not None
+        held = worker.take(answer, opts)
+        if held is None:
+            return
+        if lend:
+            worker.threads.drive(held)
+        else:
+            worker.submit(held)
+
+    def _cancel_below(self, network: Network, root: Promise) -> None:
+        """Settle the pending descendants of `root`, but for detached calls and what is below them."""
+        origin = root.tags.get(ORIGIN, root.id)
+        below, cursor = {root.id}, None
+        while True:
+            page = network.send((PromiseSearch("pending", {ORIGIN: origin}, CANCEL_PAGE, cursor),))[0]
+            requests: list[Request] = []
+            for promise in page.promises or ():
+                kind = promise.tags.get(CALL_TAG, "").partition("|")[0]
+                if promise.tags.get(PARENT) in below and promise.id not in below and kind != DETACHED:
+                    below.add(promise.id)
+                    requests.append(PromiseSettle(promise.id, "rejected_canceled"))
+            if requests:
+                network.send(requests)
+            cursor = page.cursor
+            if cursor is None:
+                return
+
+
+def describe_root(promise: Promise | PromiseCreate, text: str) -> str:
+    """A root call as a person reads it: name, version, shortened arguments."""
+    return describe(text).removesuffix(" at -")
+
+
+def check_id(id: object) -> None:
+    """Refuse what cannot be the id of a root.
+
+    Raises:
+        TypeError: not a str.
+        InvalidId: empty, too long, or holding a NUL.
+    """
+    if not isinstance(id, str):
+        raise TypeError(f"id must be `str`, got {type(id).__name__}")
+    if not id or "\0" in id:
+        raise InvalidId(id, "an id is not empty and holds no NUL")
+    if len(id) * 4 > ID_LIMIT and len(id.encode()) > ID_LIMIT:
+        raise InvalidId(id[:80] + "…", f"an id has at most {ID_LIMIT} bytes")
+
+
+_WARNED: Final[set[str]] = set()
+
+__all__ = ["Client", "RootCall", "agree", "check_id"]

@@ -1,0 +1,521 @@
+"""One acquired task and the tree of calls under it, advanced a step at a time.
+
+An execution is told what user code did (`yielded`, `ended`) and what the service answered
+(`answered`, `settle`); it says which code to run next (`ready`, `starting`), what to write
+(`take`) and whether anything is left to do (`rest`). It does nothing itself: no thread,
+loop, socket or clock lives here, so the thread driver, the loop driver and the simulator
+drive the same object. A driver that shares it between threads guards every call by one
+lock, but for `conclude` and `Call.read`, which run user code and must be outside of it.
+
+Writes are lazy: a step's creation and its result are one write, sent with whatever is next.
+`unwritten` counts the writes that must be durable before the code of another step starts
+(promise 2 of the design: "a finished step never runs again"), `urgent` those that must be
+before any more code runs, because they let an id out of the execution.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from resonate.errors import (
+    EncodeError,
+    ExecutionStopped,
+    NonDeterminismError,
+    NotACommand,
+    ResonateError,
+    ResonateTimedoutError,
+    UsageError,
+)
+from resonate.execution import begin
+from resonate.execution.call import ASYNC, CHOICE, DETACHED, EXTERNAL, GENERATOR, LATENT, RETRY, TIMER, Call, Settled
+from resonate.execution.commands import Promise as Begun
+from resonate.execution.coroutine import Outcome, Raised, Returned
+from resonate.execution.records import RETRY_TAG, SEEN_TAG, Records
+from resonate.protocol import chain
+from resonate.protocol.records import BRANCH, ORIGIN, PARENT, PENDING, REJECTED, RESOLVED, SCOPE, EMPTY, Promise, Value
+from resonate.protocol.records import TIMER as TIMER_TAG
+from resonate.protocol.requests import (
+    PromiseCreate,
+    PromiseRegisterCallback,
+    PromiseSettle,
+    Request,
+    Response,
+    TaskFence,
+    TaskFulfill,
+    TaskSuspend,
+)
+from resonate.retry_policies import Never
+from resonate.values import carry, encode_error
+
+LONG_RETRY: Final = 60.0
+"""Seconds from which a wait before a retry is a durable timer instead of a held lease."""
+
+OK: Final = "ok"
+LOST: Final = "lost"
+DIVERGED: Final = "diverged"
+
+URGENT: Final = frozenset((LATENT, DETACHED))
+"""Kinds whose id the function may hand out at once: durable before it goes on."""
+
+DONE: Final = "done"
+BLOCKED: Final = "blocked"
+
+
+class Execution:
+    """The state of one acquired task. See the module's text for who calls what when."""
+
+    __slots__ = (
+        "active",
+        "arrivals",
+        "awaited",
+        "branch",
+        "calls",
+        "complete",
+        "halt",
+        "id",
+        "live",
+        "notes",
+        "now",
+        "origin",
+        "outbox",
+        "ready",
+        "records",
+        "remote",
+        "root",
+        "running",
+        "sent",
+        "starting",
+        "stop",
+        "unwritten",
+        "urgent",
+        "version",
+    )
+
+    def __init__(
+        self,
+        promise: Promise,
+        version: int,
+        preload: Sequence[Promise],
+        now: Callable[[], int],
+        root: Call,
+        *,
+        complete: bool = True,
+    ) -> None:
+        self.id = promise.id
+        self.version = version
+        self.origin = promise.tags.get(ORIGIN, promise.id)
+        self.branch = promise.tags.get(BRANCH, promise.id)
+        self.now = now
+        self.complete = complete
+        self.records = Records(preload) if preload else None
+        self.root = root
+        root.prefix = child_prefix(promise.id, self.origin)
+        self.calls: dict[str, Call] = {}
+        self.live: dict[str, Call] = {}
+        self.remote: dict[str, Call] = {}
+        self.awaited: dict[str, Call] = {}
+        self.ready: deque[Call] = deque()
+        self.starting: list[Call] = []
+        self.arrivals: list[tuple[Any, Call]] = []
+        self.outbox: list[Request] = []
+        self.sent = (0, 0)
+        self.unwritten = 0
+        self.urgent = 0
+        self.running = 0
+        self.active = 0
+        self.notes: dict[str, tuple[int, list[str]]] = {}
+        self.stop: BaseException | None = None
+        self.halt: NonDeterminismError | None = None
+        self._start(root)
+
+    # ---- running code -------------------------------------------------------------------
+
+    def next(self) -> Call | None:
+        """The next call whose code a thread should advance; it counts as running from now on."""
+        if not self.ready:
+            return None
+        self.running += 1
+        return self.ready.popleft()
+
+    def yielded(self, call: Call, item: Any) -> None:
+        """A generator yielded `item`: begin what it asks for, or hand it what it waits for."""
+        self.running -= 1
+        try:
+            child = self.begin(call, item)
+        except NonDeterminismError as error:
+            self.halt = error
+        except BaseException as error:
+            self._resume(call, Raised(error))
+        else:
+            if begin.yields_promise(item):
+                self._resume(call, self.promise_of(child))
+            else:
+                self.attend(call, child)
+
+    def begin(self, call: Call, item: Any) -> Call:
+        """Begin what `call` asks for, or find what is recorded of it.
+
+        Raises:
+            NotACommand, UsageError, ResonateError: to be raised in the function.
+            NonDeterminismError: the record disagrees; the execution is to be halted.
+            BaseException: `call` has been stopped; that is the reason.
+        """
+        if call.stop is not None and not begin.allowed_when_stopped(call, item):
+            raise call.stop
+        handler = begin.HANDLERS.get(type(item))
+        if handler is None:
+            raise NotACommand(item, begin.place(call))
+        try:
+            return handler(self, call, item)
+        except NonDeterminismError as error:
+            self.halt = error
+            raise
+
+    @staticmethod
+    def promise_of(child: Call) -> Returned:
+        """What a function gets at once for a call that it has begun."""
+        return Returned(Begun(child.id))
+
+    def attend(self, waiter: Any, child: Call) -> None:
+        """Have `waiter` (a blocked call, a choice, or a driver's own object) told when `child` is done."""
+        if child.done:
+            self._tell(waiter, child)
+            return
+        if child.waiters is None:
+            child.waiters = [waiter]
+        else:
+            child.waiters.append(waiter)
+        if child.kind in EXTERNAL:
+            self.awaited[child.id] = child
+
+    def ended(self, call: Call, settled: Settled | None) -> None:
+        """The code of `call` ended; it is settled once everything it began is."""
+        self.running -= 1
+        self.live.pop(call.id, None)
+        if call.stop is not None or call.done or settled is None:
+            call.forget_code()
+            return
+        if self.records is not None and call.kind != "plain":
+            try:
+                self.records.check_end(call, call.begun)
+            except NonDeterminismError as error:
+                self.halt = error
+                return
+        call.ended = settled
+        if call.hands_over and call.open:
+            self._hand_over(call)
+        if call.open == 0:
+            self._settle(call)
+            return
+        for child in self.remote.values():
+            if child.owner is call and child.attached:
+                self.awaited[child.id] = child
+
+    def conclude(self, call: Call, outcome: Outcome) -> Settled | float:
+        """How `call` is to be settled, or the seconds to wait before its next attempt.
+
+        Runs encoders, retry policies and annotations of the user: outside of the lock.
+        """
+        options = call.options
+        if type(outcome) is Returned:
+            try:
+                what = f"result of {call.name or call.id}"
+                data, headers, seen = carry(outcome.value, call.returns, what, encoder=options.encoder)
+                return Settled(RESOLVED, data, headers, Returned(seen))
+            except Exception as error:
+                outcome = Raised(error)
+        else:
+            delay = self._retry_delay(call, outcome.error)  # type: ignore[union-attr]
+            if delay is not None:
+                return delay
+        data, headers, rebuilt = encode_error(outcome.error, encoder=options.encoder)  # type: ignore[union-attr]
+        return Settled(REJECTED, data, headers, Raised(rebuilt))
+
+    def backoff(self, call: Call, delay: float) -> bool:
+        """`call` failed and waits `delay` seconds; True if the driver must time it and `retry`.
+
+        From a minute on the wait is a durable timer: the execution can be suspended, and
+        the number of attempts survives a crash.
+        """
+        self.running -= 1
+        self.live.pop(call.id, None)
+        call.code = call.context = None
+        if delay < LONG_RETRY:
+            self.active += 1
+            return True
+        self.wait_durably(call, call.attempt, self.now() + int(delay * 1000))
+        return False
+
+    def retry(self, call: Call) -> None:
+        """The wait is over: start the next attempt of `call`."""
+        self.active -= 1
+        self._again(call)
+
+    def wait_durably(self, call: Call, attempt: int, until: int) -> None:
+        """Begin (or, on replay, find) the timer that separates `attempt` from the next."""
+        timer = Call(f"{call.prefix or call.id + '.'}r{attempt}", call, RETRY, min(until, call.deadline), call.options)
+        timer.attached = False
+        timer.attempt = attempt
+        known = self.calls.get(timer.id)
+        if known is None:
+            self.calls[timer.id] = self.remote[timer.id] = timer
+            tags = self.tags(call, timer.id, "global")
+            tags[BRANCH] = self.branch
+            tags[TIMER_TAG] = "true"
+            tags[RETRY_TAG] = str(attempt)
+            self.create(timer, tags, EMPTY)
+            known = timer
+        self.attend(call, known)
+
+    def expire(self, call: Call) -> None:
+        """The deadline of `call` has passed: whoever waits is told now, its code is stopped."""
+        if call.done or call.stop is not None:
+            return
+        call.outcome = Raised(ResonateTimedoutError(call.id, call.deadline / 1000))
+        reason = ExecutionStopped(f"{call.id} passed its deadline")
+        for live in [c for c in self.live.values() if _is_below(c, call)]:
+            self._stop_call(live, reason)
+        self.ready = deque(c for c in self.ready if c.code is not None or not _is_below(c, call))
+        call.stop = reason
+        self._finish(call)
+
+    def stop_all(self, reason: BaseException) -> None:
+        """Stop every frame: `reason` is raised where each waits, and nothing more is written."""
+        self.stop = reason
+        self.outbox.clear()
+        self.unwritten = self.urgent = 0
+        self.starting.clear()
+        self.awaited.clear()
+        self.ready = deque(call for call in self.ready if call.code is not None)
+        for call in self.live.values():
+            self._stop_call(call, reason)
+        self.root.stop = reason
+
+    # ---- what happens elsewhere -----------------------------------------------------------
+
+    def settle(self, promise: Promise) -> bool:
+        """An external promise is settled; True if somebody here waited to hear of it."""
+        child = self.calls.get(promise.id)
+        if child is None or child.done or promise.state == PENDING or child.kind not in EXTERNAL:
+            return False
+        child.record = promise
+        self._finish(child)
+        return True
+
+    def note(self, call: Call, child: Call) -> None:
+        """`call`, which has several calls open, sees the outcome of `child` now: that order is history."""
+        suffix = child.id.removeprefix(call.prefix)
+        track_count = call.seen
+        start, suffixes = self.notes.setdefault(call.id, (track_count, []))
+        suffixes.append(suffix)
+        call.seen = track_count + 1
+
+    def seen_first(self, call: Call, arrived: Sequence[Call]) -> int:
+        """Which of the `arrived` outcomes the function saw first when it ran before; else 0."""
+        order = self.records.seen.get(call.id) if self.records is not None else None
+        if not order or len(arrived) == 1:
+            return 0
+        known = {call.prefix + suffix: at for at, suffix in enumerate(order)}
+        return min(range(len(arrived)), key=lambda at: (known.get(arrived[at].id, len(order)), at))
+
+    def resume(self, version: int) -> None:
+        """The task was acquired again with nobody in between: go on in place at `version`."""
+        self.version = version
+
+    # ---- writing ------------------------------------------------------------------------------
+
+    def create(self, call: Call, tags: dict[str, str], param: Value) -> None:
+        """Queue the creation of `call`'s promise."""
+        if self.notes:
+            tags[SEEN_TAG] = json.dumps(self.notes, separators=(",", ":"))
+            self.notes = {}
+        action = PromiseCreate(call.id, call.deadline, param, tags)
+        self.outbox.append(action if self.stop is not None else TaskFence(self.id, self.version, action, False))
+        if call.kind in EXTERNAL:
+            self.unwritten += 1
+            if call.kind in URGENT:
+                self.urgent += 1
+
+    def tags(self, owner: Call, id: str, scope: str) -> dict[str, str]:
+        """The tags of a child's place in the tree; a local child belongs to our branch."""
+        return {
+            ORIGIN: self.origin,
+            BRANCH: self.branch if scope == "local" else id,
+            PARENT: owner.id,
+            SCOPE: scope,
+        }
+
+    def take(self) -> list[Request]:
+        """Everything queued so far, in order; the driver sends it as one chain."""
+        batch, self.outbox = self.outbox, []
+        self.sent = (self.unwritten, self.urgent)
+        return batch
+
+    def answered(self, batch: Sequence[Request], answers: Sequence[Response]) -> str:
+        """What the service said to `batch`: OK, LOST (the lease) or DIVERGED (replay needed)."""
+        self.unwritten -= self.sent[0]
+        self.urgent -= self.sent[1]
+        self.sent = (0, 0)
+        last = answers[-1]
+        if len(answers) < len(batch) or not chain.holds(batch[len(answers) - 1], last):
+            return LOST if last.status in (404, 409) else DIVERGED
+        if self.remote:
+            for request, answer in zip(batch, answers, strict=True):
+                if type(request) is TaskFence and type(request.action) is PromiseCreate:
+                    self._learn(request.action, answer)
+        return OK
+
+    def rest(self) -> str | None:
+        """DONE or BLOCKED when no code can run any more; None while some still can."""
+        if self.running or self.ready or self.starting or self.arrivals or self.active:
+            return None
+        if self.root.ended is not None and self.root.open == 0:
+            return DONE
+        return BLOCKED
+
+    def fulfil(self) -> TaskFulfill:
+        """The request that settles the root with its result."""
+        end = self.root.ended
+        assert end is not None
+        action = PromiseSettle(self.id, end.state, Value(end.headers, end.data))  # type: ignore[arg-type]
+        return TaskFulfill(self.id, self.version, action)
+
+    def suspend(self) -> TaskSuspend:
+        """The request that gives the task up until one of the awaited promises is settled."""
+        actions = tuple(PromiseRegisterCallback(id, self.id) for id in self.awaited)
+        return TaskSuspend(self.id, self.version, actions, False)
+
+    def wakes_at(self) -> float:
+        """When it will go on by itself, ms since the epoch; infinity if that is not known."""
+        return min((c.deadline for c in self.awaited.values() if c.kind in (TIMER, RETRY)), default=float("inf"))
+
+    # ---- inside -----------------------------------------------------------------------------------
+
+    def _start(self, call: Call) -> None:
+        if self.records is not None and (attempt := self.records.retries.get(call.id, 0)):
+            call.attempt = attempt
+            until = self.records.by_id[f"{call.prefix}r{attempt}"].timeout_at
+            self.wait_durably(call, attempt, until)
+            return
+        self._run(call)
+
+    def _run(self, call: Call) -> None:
+        if call.kind == ASYNC:
+            self.starting.append(call)
+        else:
+            self.ready.append(call)
+
+    def _hand_over(self, call: Call) -> None:
+        """What `call` began and does not wait for is waited for by its caller instead."""
+        owner = call.owner
+        assert owner is not None
+        owner.open += call.open
+        call.open = 0
+        for child in self.calls.values():
+            if child.owner is call and not child.done:
+                child.owner = owner
+
+    def _again(self, call: Call) -> None:
+        if call.stop is not None or call.done:
+            return
+        call.attempt += 1
+        call.count = call.begun = 0
+        call.resume = None
+        self._run(call)
+
+    def _resume(self, call: Call, resume: Outcome | Call) -> None:
+        call.resume = resume
+        self.ready.appendleft(call)
+
+    def _settle(self, call: Call) -> None:
+        settled = call.ended
+        assert settled is not None
+        if call is self.root:
+            return
+        if call.options.durable:
+            action = PromiseSettle(call.id, settled.state, Value(settled.headers, settled.data))  # type: ignore[arg-type]
+            self.outbox.append(TaskFence(self.id, self.version, action, False))
+            self.unwritten += 1
+        call.outcome = settled.outcome
+        call.ended = None
+        self._finish(call)
+        call.forget_code()
+
+    def _finish(self, call: Call) -> None:
+        """`call` is done: tell who waits, and let its owner end if that was all it waited for."""
+        if call.kind in EXTERNAL:
+            self.remote.pop(call.id, None)
+            self.awaited.pop(call.id, None)
+        waiters, call.waiters = call.waiters, None
+        if waiters:
+            for waiter in reversed(waiters):
+                self._tell(waiter, call)
+        owner = call.owner
+        if owner is not None and call.attached:
+            owner.open -= 1
+            if owner.open == 0 and owner.ended is not None and owner.stop is None:
+                self._settle(owner)
+
+    def _tell(self, waiter: Any, call: Call) -> None:
+        if type(waiter) is not Call:
+            self.arrivals.append((waiter, call))
+        elif waiter.kind == CHOICE:
+            begin.member_done(self, waiter, call)
+        elif call.kind == RETRY:
+            waiter.attempt = call.attempt
+            self._again(waiter)
+        else:
+            self._resume(waiter, call)
+
+    def _stop_call(self, call: Call, reason: BaseException) -> None:
+        call.stop = reason
+        if call.kind == GENERATOR and call.code is not None and call not in self.ready:
+            self._resume(call, Raised(reason))
+
+    def _learn(self, action: PromiseCreate, answer: Response) -> None:
+        """An external child may have been there before, and may be settled already."""
+        promise = answer.action.promise if answer.action is not None else None
+        if promise is None or promise.id not in self.remote:
+            return
+        try:
+            begin.check_record(promise, action.tags, self.calls[promise.id])
+        except NonDeterminismError as error:
+            self.halt = error
+            return
+        if promise.state != PENDING:
+            self.settle(promise)
+
+    def _retry_delay(self, call: Call, error: BaseException) -> float | None:
+        options = call.options
+        if isinstance(error, (UsageError, EncodeError, NonDeterminismError)):
+            return None
+        if options.non_retryable_exceptions and isinstance(error, options.non_retryable_exceptions):
+            return None
+        policy = options.policy_for(call.func, call.kind)
+        if type(policy) is Never:
+            return None
+        delay = policy.next(call.attempt)
+        if delay is None or self.now() + delay * 1000 >= call.deadline:
+            return None
+        return float(delay)
+
+
+def child_prefix(id: str, origin: str) -> str:
+    """What the numbers of the children of `id` are appended to (protocol 5.2).
+
+    Today's dialect has `:` between the origin and the lineage and `.` below; an id that
+    already extends its origin by `.` is of the old dialect and goes on in it.
+    """
+    return id + (":" if id == origin and ":" not in id else ".")
+
+
+def _is_below(call: Call | None, ancestor: Call) -> bool:
+    while call is not None:
+        if call is ancestor:
+            return True
+        call = call.owner
+    return False
+

@@ -1,0 +1,96 @@
+"""What is already recorded about an execution, and how records say what they are.
+
+Each child's record carries one tag of ours, `kind|version|digest|name|file:line`: what was
+called. A replay compares it with what the code asks for now. Order notes say in which
+order outcomes reached an async function (design 7, "Order of outcomes is history").
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any, Final
+
+from resonate.errors import NonDeterminismError
+from resonate.execution.call import Call
+from resonate.protocol.records import PARENT, Promise
+
+CALL_TAG: Final = "resonate:py:call"
+SEEN_TAG: Final = "resonate:py:seen"
+RETRY_TAG: Final = "resonate:py:retry"
+HALT_TAG: Final = "resonate:py:halt"
+
+
+def identity(kind: str, version: int, digest: str, name: str, where: str) -> str:
+    """The text of the tag that says what was called, and from where."""
+    return f"{kind}|{version}|{digest}|{name}|{where}"
+
+
+def split(text: str) -> tuple[str, str, str, str, str]:
+    """`identity` taken apart; the name may hold any character, the place no `|`."""
+    kind, version, digest, rest = text.split("|", 3)
+    name, _, where = rest.rpartition("|")
+    return kind, version, digest, name, where
+
+
+def describe(text: str) -> str:
+    """`identity` as a person reads it."""
+    kind, version, digest, name, where = split(text)
+    called = f"{kind} {name}" + (f" version {version}" if version not in ("0", "1") else "")
+    return f"{called}{f' with arguments {digest}' if digest else ''} at {where}"
+
+
+def agree(recorded: str | None, asked: str, check_args: bool = True) -> bool:
+    """Whether the record's tag and the code's name the same call; the place does not count."""
+    if recorded is None or recorded == asked:
+        return True
+    old, new = split(recorded), split(asked)
+    same_args = not check_args or old[2] == new[2]
+    return same_args and (old[0], old[1], old[3]) == (new[0], new[1], new[3])
+
+
+class Records:
+    """The recorded promises of one execution, as they were when its task was acquired."""
+
+    __slots__ = ("by_id", "children", "retries", "seen")
+
+    def __init__(self, promises: Iterable[Promise]) -> None:
+        self.by_id: dict[str, Promise] = {}
+        self.children: dict[str, int] = {}
+        self.retries: dict[str, int] = {}
+        self.seen: dict[str, list[str]] = {}
+        for promise in promises:
+            self._add(promise)
+
+    def _add(self, promise: Promise) -> None:
+        tags = promise.tags
+        parent = tags.get(PARENT, "")
+        if HALT_TAG in tags:
+            return
+        if RETRY_TAG in tags:
+            self.retries[parent] = max(self.retries.get(parent, 0), int(tags[RETRY_TAG]))
+        else:
+            self.children[parent] = self.children.get(parent, 0) + 1
+        if SEEN_TAG in tags:
+            self._see(json.loads(tags[SEEN_TAG]))
+        self.by_id[promise.id] = promise
+
+    def _see(self, notes: dict[str, Any]) -> None:
+        for id, (start, suffixes) in notes.items():
+            order = self.seen.setdefault(id, [])
+            order.extend([""] * (start + len(suffixes) - len(order)))
+            order[start : start + len(suffixes)] = suffixes
+
+    def check_end(self, call: Call, asked: int) -> None:
+        """Refuse the end of a function that made fewer calls than are recorded under it.
+
+        Raises:
+            NonDeterminismError: the code ended before it reached its recorded calls.
+        """
+        recorded = self.children.get(call.id, 0)
+        if asked < recorded:
+            raise NonDeterminismError(
+                call.id,
+                f"{recorded} calls recorded under it",
+                f"{call.name or 'the function'} ended after {asked} of them",
+            )

@@ -1,0 +1,137 @@
+"""One promise seen from outside: its result, blocking or awaitable."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+from collections.abc import Callable, Generator
+from typing import Any, Generic, Protocol, TypeVar
+
+R = TypeVar("R")
+
+
+class Completion(Protocol):
+    """What a handle waits for: the outcome of one promise, once it is durable."""
+
+    def wait(self, timeout: float | None) -> bool:
+        """Block for at most `timeout` seconds; whether the outcome is there."""
+
+    def when_done(self, callback: Callable[[], None]) -> None:
+        """Call back once the outcome is there, on the thread that brings it."""
+
+    def result(self) -> Any:
+        """The value, or raise the error; only once it is there."""
+
+
+class Client(Protocol):
+    """What a handle needs of the client that made it."""
+
+    def subscribe(self, id: str) -> Completion:
+        """Begin to wait for the promise `id`."""
+
+    def may_block(self, method: str, instead: str) -> None:
+        """Raise if blocking here would stop the loop that has to bring the result."""
+
+    def cancel(self, id: str) -> None:
+        """Settle `id` and what it still waits for as cancelled."""
+
+
+class Handle(Generic[R]):
+    """A promise, by its id. Handles are cheap; any number may wait for one promise.
+
+    A handle of `get` subscribes at its first `done`, `result` or `await`.
+    """
+
+    __slots__ = ("_client", "_completion", "_future", "_id")
+
+    def __init__(self, id: str, client: Client, completion: Completion | None = None) -> None:
+        self._id = id
+        self._client = client
+        self._completion = completion
+        self._future: concurrent.futures.Future[R] | None = None
+
+    @property
+    def id(self) -> str:
+        """The id of the promise."""
+        return self._id
+
+    def done(self) -> bool:
+        """Whether the outcome is known here; never blocks for long."""
+        return self._subscribed().wait(0)
+
+    def result(self, timeout: float | None = None) -> R:
+        """Wait for the promise and return its value; may be called again and again.
+
+        Args:
+            timeout: seconds to wait; the execution goes on when they are over.
+
+        Raises:
+            TimeoutError: it is not done yet.
+            ResonateTimedoutError: its deadline has passed.
+            ResonateCanceledError: it was cancelled.
+            ResonateShutdownError: this client was stopped meanwhile.
+            Exception: what the function raised.
+        """
+        completion = self._subscribed()
+        if not completion.wait(0):
+            self._client.may_block("handle.result()", "await handle")
+            if not completion.wait(timeout):
+                raise TimeoutError(f"{self._id} is not done after {timeout} s; it goes on, call result() again to wait longer")
+        value: R = completion.result()
+        return value
+
+    def cancel(self) -> None:
+        """Cancel the execution: it and everything it waits for is settled as cancelled.
+
+        Its code sees `ResonateCanceledError` at its next yield or await. What has been
+        settled already, and what was begun detached, is left alone.
+        """
+        self._client.cancel(self._id)
+
+    async def created(self) -> Handle[R]:
+        """Return once the promise exists durably; on the embedded storages it does already."""
+        return self
+
+    @property
+    def future(self) -> concurrent.futures.Future[R]:
+        """The outcome as a `concurrent.futures.Future`."""
+        if self._future is None:
+            future: concurrent.futures.Future[R] = concurrent.futures.Future()
+            completion = self._subscribed()
+            completion.when_done(lambda: _fulfil(future, completion))
+            self._future = future
+        return self._future
+
+    def __await__(self) -> Generator[Any, None, R]:
+        completion = self._subscribed()
+        if not completion.wait(0):
+            loop = asyncio.get_running_loop()
+            arrived: asyncio.Future[None] = loop.create_future()
+            completion.when_done(lambda: _call_soon(loop, arrived))
+            yield from arrived
+        value: R = completion.result()
+        return value
+
+    def _subscribed(self) -> Completion:
+        if self._completion is None:
+            self._completion = self._client.subscribe(self._id)
+        return self._completion
+
+    def __repr__(self) -> str:
+        return f"Handle({self._id!r})"
+
+
+def _fulfil(future: concurrent.futures.Future[Any], completion: Completion) -> None:
+    try:
+        future.set_result(completion.result())
+    except BaseException as error:
+        future.set_exception(error)
+
+
+def _call_soon(loop: asyncio.AbstractEventLoop, arrived: asyncio.Future[None]) -> None:
+    def set_result() -> None:
+        if not arrived.done():
+            arrived.set_result(None)
+
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(set_result)

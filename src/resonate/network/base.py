@@ -1,0 +1,61 @@
+"""Where requests go: the contract of a network.
+
+A network belongs to one client, that is one (group, pid). It carries requests to the
+service that keeps the promises, embedded or remote, and brings that service's messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from resonate.protocol.records import Message
+from resonate.protocol.requests import Request, Response
+
+
+class Network(Protocol):
+    """Requests out, messages in, for one client."""
+
+    inline: bool
+    """True if `send` does no I/O and never waits long, so that an event loop may call it."""
+
+    group: str
+    pid: str
+
+    def start(self) -> None:
+        """Begin to receive messages. Idempotent."""
+
+    def stop(self) -> None:
+        """Stop receiving and free every thread and connection. Idempotent."""
+
+    def now(self) -> int:
+        """The storage's clock, milliseconds since the epoch; never goes backwards."""
+
+    def send(self, requests: Sequence[Request], *, chain: bool = False) -> list[Response]:
+        """Answer `requests` in order; blocks until every write among them is durable.
+
+        Args:
+            requests: applied in order; each is one transition.
+            chain: apply a worker's guarded batch: stop after the first answer that is an
+                error, or shows a settled promise other than the one sent
+                (`protocol.chain.holds`). The answers then end with that one, so a list
+                shorter than `requests` means that the chain broke at its last answer.
+
+        Raises:
+            ResonateStoreError: out of reach, or the outcome is unknown.
+        """
+
+    async def asend(self, requests: Sequence[Request], *, chain: bool = False) -> list[Response]:
+        """`send` for callers on an event loop: the same answers, without blocking it."""
+
+    def listen(self, wake: Callable[[], None]) -> None:
+        """Have `wake` called, on any thread and briefly, when `take` may have something."""
+
+    def take(self, limit: int) -> list[Message]:
+        """Up to `limit` messages for this client; empty when there are none. Never blocks."""
+
+    def anycast(self, group: str) -> str:
+        """The address of any worker of `group`."""
+
+    def unicast(self) -> str:
+        """The address of this very client."""

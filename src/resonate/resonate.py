@@ -1,0 +1,388 @@
+"""Resonate: the client. Register functions, run them durably, wait for them from anywhere."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, Final, ParamSpec, TypeVar, overload
+
+from resonate.context import Context, Shared
+from resonate.client import Client, check_id
+from resonate.dependencies import Dependencies
+from resonate.function import Function
+from resonate.handle import Handle
+from resonate.options import Options
+from resonate.registry import Registry
+from resonate.settings import MAX_CONCURRENT, check_parts, resolve
+from resonate.signatures import check_function
+from resonate.stores import PromiseClient, Schedule, ScheduleClient
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_LOG: Final = logging.getLogger("resonate")
+
+
+class Resonate:
+    """A client: it makes the calls of ordinary functions durable.
+
+    Nothing connects and no thread starts before the first call (or `start`). Use it as a
+    context manager to have it stopped at the end; a script may also simply end.
+
+    Args:
+        url: where state lives; None keeps it in the memory of this process.
+        auth: (user, password) for HTTP basic auth.
+        token: bearer token; wins over `auth`.
+        group: the group this client takes tasks of.
+        pid: names this process; default random.
+        ttl: lease of a task it runs, whole seconds.
+        log_level: of `ctx.logger`, a number or a name.
+        workers: threads for plain functions and generators; 0 or None for one per core, at most 32.
+        store, message_source: your own, instead of `url`; give both.
+        dependencies, registry: containers to share with other clients.
+        max_concurrent: executions run at the same time; `begin_run` waits beyond it.
+
+    Raises:
+        TypeError, ValueError: a parameter of a wrong type or value, named.
+        NotSupported: a URL of a kind that this version does not have.
+    """
+
+    def __init__(
+        self,
+        *,
+        url: str | None = None,
+        auth: tuple[str, str] | None = None,
+        token: str | None = None,
+        group: str = "default",
+        pid: str | None = None,
+        ttl: int = 10,
+        log_level: int | str = logging.INFO,
+        workers: int | None = None,
+        store: Any = None,
+        message_source: Any = None,
+        dependencies: Dependencies | None = None,
+        registry: Registry | None = None,
+        max_concurrent: int = MAX_CONCURRENT,
+    ) -> None:
+        check_parts(dependencies, group, log_level, message_source, pid, registry, store, ttl)
+        settings = resolve(
+            url=url, auth=auth, token=token, group=group, pid=pid, ttl=ttl, log_level=log_level, workers=workers,
+            max_concurrent=max_concurrent, environment={} if store is not None else None,
+        )
+        shared = Shared(
+            Registry() if registry is None else registry,
+            Dependencies() if dependencies is None else dependencies,
+            group,
+            settings.log_level,
+        )
+        self._core = Client(settings, shared, store, message_source)
+        self._opts = Options()
+
+    @classmethod
+    def local(cls, **kwargs: Any) -> Resonate:
+        """Old spelling of `Resonate(...)` without a URL."""
+        client = cls.__new__(cls)
+        client.__init__(**{"url": None, **kwargs})  # type: ignore[misc]
+        return client
+
+    @classmethod
+    def remote(
+        cls, host: str = "http://localhost", store_port: str | int = "8001", message_source_port: Any = None, **kwargs: Any
+    ) -> Resonate:
+        """Old spelling of `Resonate(url="HOST:PORT")`; the second port is not used any more."""
+        host = host if "://" in host else f"http://{host}"
+        return cls(url=f"{host}:{store_port}", **kwargs)
+
+    # ---- registering and options ------------------------------------------------------------------
+
+    @overload
+    def register(self, func: Callable[P, R], /, *, name: str | None = None, version: int = 1) -> Function[P, R]: ...
+    @overload
+    def register(
+        self, func: None = None, /, *, name: str | None = None, version: int = 1
+    ) -> Callable[[Callable[P, R]], Function[P, R]]: ...
+    def register(self, func: Any = None, /, *, name: str | None = None, version: int = 1) -> Any:
+        """Register a function, so that tasks may name it; also a decorator, with or without arguments.
+
+        Args:
+            func: a generator function, plain function or async function; it gets a `Context` first.
+            name: what it is called in the record; default its own name.
+            version: from 1; one name may have many.
+
+        Returns:
+            A `Function`: callable like `func`, with `run`, `begin_run`, `rpc`, `begin_rpc`.
+
+        Raises:
+            ValueError: not a function, a lambda without a name, a version below 1, or registered already.
+            TypeError: not callable, or a wrong type of name or version.
+        """
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"name must be `str | None`, got {type(name).__name__}")
+        if isinstance(version, bool) or not isinstance(version, int):
+            raise TypeError(f"version must be `int`, got {type(version).__name__}")
+
+        def wrap(func: Any) -> Function[Any, Any]:
+            plain = check_function(func.func if isinstance(func, Function) else func)
+            self._core.shared.registry.add(plain, name, version)
+            registered, _, _ = self._core.shared.registry.get(plain)
+            self._core.registered()
+            return Function(self, registered, plain, version, self._opts)
+
+        return wrap if func is None else wrap(func)
+
+    def options(self, **given: Any) -> Resonate:
+        """A copy of this client with other options; both share everything else.
+
+        Args:
+            encoder: an `Encoder` for arguments and results.
+            idempotency_key: text, or a function of the id; default the id itself.
+            retry_policy: a policy, or a function that makes one of the called function.
+            tags: the promise's tags, replacing those set before.
+            target: group or full address of the workers.
+            timeout: seconds (or timedelta) until the execution times out; default one year.
+            version: of the function; 0 is the newest.
+
+        Raises:
+            TypeError: an unknown option or a wrong type.
+            ValueError: a negative timeout or version.
+        """
+        copy = object.__new__(type(self))
+        copy._core = self._core
+        copy._opts = self._opts.merged(Options.CLIENT, **given)
+        return copy
+
+    def set_dependency(self, name: str, obj: Any) -> None:
+        """Make `obj` available to functions as `ctx.dependencies[name]`.
+
+        Raises:
+            TypeError: `name` is not a str.
+        """
+        self._core.shared.dependencies.add(name, obj)
+
+    def with_dependency(self, obj: Any) -> Resonate:
+        """Make `obj` available to functions as `ctx.get_dependency(type(obj))`; returns the client."""
+        self._core.shared.dependencies.add_typed(obj)
+        return self
+
+    # ---- executions ------------------------------------------------------------------------------------
+
+    def run(self, id: str, func: Callable[..., R] | str, *args: Any, **kwargs: Any) -> R:
+        """Run a registered function to its end, once per `id`, and return its result.
+
+        The first call with an `id` starts the function here. Every later call, from any
+        process, waits for that execution and returns the same value. Blocks the calling
+        thread; in async code use `await r.aio.run(...)`.
+
+        Args:
+            id: names the promise that keeps the result.
+            func: a registered function, or the name it was registered under.
+            *args, **kwargs: stored with the promise, so they must be encodable.
+
+        Returns:
+            What `func` returned, after one trip through the encoder.
+
+        Raises:
+            FunctionNotFound: `func` is not registered here; nothing was started.
+            TypeError: the arguments do not fit `func`; nothing was started.
+            IdConflict: `id` belongs to a call of another function or with other arguments.
+            ResonateTimedoutError: the deadline passed first.
+            ResonateCanceledError: it was cancelled.
+            InsideEventLoop: called on the loop that this client's async functions run on.
+            Exception: what `func` raised, after its retries.
+        """
+        result: R = self._run(id, func, args, kwargs, self._opts, remote=False)
+        return result
+
+    def begin_run(self, id: str, func: Callable[..., R] | str, *args: Any, **kwargs: Any) -> Handle[R]:
+        """Start a registered function and return a handle once its promise is durable; see `run`."""
+        return self._start(id, func, args, kwargs, self._opts, remote=False)
+
+    def rpc(self, id: str, func: Callable[..., R] | str, *args: Any, **kwargs: Any) -> R:
+        """Have a worker of the target group run a function, once per `id`; return its result.
+
+        As `run`, but any worker may take it, and a name needs no registration here. The
+        target is this client's own group if it has the function, else "default".
+        """
+        result: R = self._run(id, func, args, kwargs, self._opts, remote=True)
+        return result
+
+    def begin_rpc(self, id: str, func: Callable[..., R] | str, *args: Any, **kwargs: Any) -> Handle[R]:
+        """Have a worker run a function and return a handle once its promise is durable; see `rpc`."""
+        return self._start(id, func, args, kwargs, self._opts, remote=True)
+
+    def get(self, id: str) -> Handle[Any]:
+        """A handle of an existing promise: an execution, a child, or a bare promise.
+
+        Raises:
+            TypeError, InvalidId: `id` cannot be one.
+            ResonateStoreError: 100.404 if there is none.
+        """
+        check_id(id)
+        self._core.started()
+        self._core.exists(id)
+        return Handle(id, self._core)
+
+    def schedule(
+        self,
+        id: str,
+        func: Callable[..., Any] | str,
+        cron: str,
+        *args: Any,
+        timeout: Any = None,
+        version: int | None = None,
+        **kwargs: Any,
+    ) -> Schedule:
+        """Have `func` run by a worker of the target group at each occurrence of `cron` (UTC).
+
+        The same definition under the same id joins; another one replaces it.
+
+        Args:
+            id: names the schedule; its runs are called `ID-MILLISECONDS`.
+            func: a registered function or a name; the cron text may come before it.
+            cron: 5 fields, or 6 with seconds first.
+            *args, **kwargs: of the function.
+            timeout: seconds (or timedelta) that a run may take; default the client's.
+            version: of the function; default the newest.
+
+        Returns:
+            The schedule, with `delete()`.
+        """
+        if not callable(func) and callable(cron) or _looks_like_cron(func) and not _looks_like_cron(cron):
+            func, cron = cron, func  # type: ignore[assignment]
+        core, opts = self._core, self._opts.merged(Options.CLIENT, timeout=timeout, version=version)
+        call = core.call(func, args, kwargs, opts, remote=True)
+        core.started()
+        return self.schedules.define(
+            id, cron, call.data, call.headers, int((opts.timeout or Options.TIMEOUT) * 1000), {"resonate:target": call.target}
+        )
+
+    @property
+    def promises(self) -> PromiseClient:
+        """The promises themselves: get, create, resolve, reject, cancel; `.aio` for async code."""
+        self._core.started()
+        return self._core.promises
+
+    @property
+    def schedules(self) -> ScheduleClient:
+        """The schedules themselves: create, get, delete; `.aio` for async code."""
+        self._core.started()
+        return self._core.schedules
+
+    # ---- life ------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to take tasks of the group; implied by the first call. May be called again.
+
+        Raises:
+            ClientStopped: `stop` was called before.
+        """
+        self._core.started()
+
+    def stop(self, timeout: float | None = None) -> None:
+        """Stop: release what is held, end all threads, leave open handles with an error. Idempotent.
+
+        Args:
+            timeout: seconds to wait for steps that run; None waits for their end.
+        """
+        self._core.stop(timeout)
+
+    def __enter__(self) -> Resonate:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    async def __aenter__(self) -> Resonate:
+        await self.aio.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aio.stop()
+
+    @property
+    def aio(self) -> Aio:
+        """The awaitable form of every blocking method, for use inside an event loop."""
+        return Aio(self)
+
+    @property
+    def pid(self) -> str:
+        """What this process is called by the service."""
+        return self._core.settings.pid
+
+    @property
+    def group(self) -> str:
+        """The group this client takes tasks of."""
+        return self._core.settings.group
+
+    # ---- inside -----------------------------------------------------------------------------------------------
+
+    def _run(self, id: str, func: Any, args: Any, kwargs: Any, opts: Options, *, remote: bool) -> Any:
+        core = self._core
+        core.may_block("run()" if not remote else "rpc()", "await r.aio.run(...)" if not remote else "await r.aio.rpc(...)")
+        check_id(id)
+        call = core.call(func, args, kwargs, opts, remote=remote)
+        core.started()
+        return core.begin(id, call, opts, remote=remote, lend=opts.timeout is None).result()
+
+    def _start(self, id: str, func: Any, args: Any, kwargs: Any, opts: Options, *, remote: bool) -> Handle[Any]:
+        check_id(id)
+        core = self._core
+        call = core.call(func, args, kwargs, opts, remote=remote)
+        core.started()
+        return core.begin(id, call, opts, remote=remote, lend=False)
+
+
+class Aio:
+    """`Resonate` for the inside of an event loop: nothing here blocks it.
+
+    `aio.start` (or `async with`) binds the client to the running loop, on which its async
+    functions then run; without it they run on a loop of the client's own.
+    """
+
+    __slots__ = ("_client",)
+
+    def __init__(self, client: Resonate) -> None:
+        self._client = client
+
+    async def start(self) -> None:
+        """`Resonate.start`, binding the client to the running loop if it has not started yet."""
+        self._client._core.bind(asyncio.get_running_loop())
+        self._client.start()
+
+    async def stop(self, timeout: float | None = None) -> None:
+        """`Resonate.stop`, waiting without blocking the loop."""
+        await asyncio.get_running_loop().run_in_executor(None, self._client.stop, timeout)
+
+    async def run(self, id: str, func: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> Any:
+        """`Resonate.run`, awaited."""
+        return await self._client.begin_run(id, func, *args, **kwargs)
+
+    async def begin_run(self, id: str, func: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> Handle[Any]:
+        """`Resonate.begin_run`; the promise is durable when the handle is returned."""
+        return await self._client.begin_run(id, func, *args, **kwargs).created()
+
+    async def rpc(self, id: str, func: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> Any:
+        """`Resonate.rpc`, awaited."""
+        return await self._client.begin_rpc(id, func, *args, **kwargs)
+
+    async def begin_rpc(self, id: str, func: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> Handle[Any]:
+        """`Resonate.begin_rpc`; the promise is durable when the handle is returned."""
+        return await self._client.begin_rpc(id, func, *args, **kwargs).created()
+
+    async def get(self, id: str) -> Handle[Any]:
+        """`Resonate.get`."""
+        return self._client.get(id)
+
+    async def schedule(self, id: str, func: Any, cron: str, *args: Any, **kwargs: Any) -> Schedule:
+        """`Resonate.schedule`."""
+        return self._client.schedule(id, func, cron, *args, **kwargs)
+
+
+def _looks_like_cron(text: object) -> bool:
+    return isinstance(text, str) and (text.strip().startswith("@") or len(text.split()) in (5, 6))
+
+
+__all__ = ["Aio", "Context", "Function", "Resonate"]
+

@@ -1,0 +1,180 @@
+"""The constructor's arguments and the environment: checked, and made one set of settings."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from resonate.dependencies import Dependencies
+from resonate.errors import NotSupported
+from resonate.registry import Registry
+
+THREADS_MAX: Final = 32
+MAX_CONCURRENT: Final = 1000
+LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+_LATER: Final = {
+    "sqlite": "one SQLite file",
+    "postgres": "PostgreSQL",
+    "postgresql": "PostgreSQL",
+    "http": "a Resonate server",
+    "https": "a Resonate server",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a client was told, resolved. `url` None means: in the memory of this process."""
+
+    url: str | None
+    auth: tuple[str, str] | None
+    token: str | None
+    group: str
+    pid: str
+    ttl: int
+    log_level: int
+    workers: int
+    max_concurrent: int
+
+
+def check_parts(
+    dependencies: object, group: object, log_level: object, message_source: object, pid: object, registry: object,
+    store: object, ttl: object,
+) -> None:
+    """Refuse what the contract refuses, in its order.
+
+    Raises:
+        TypeError: a parameter of a wrong type, named.
+        ValueError: an unknown log level, a group or pid that cannot be in an address, or only one of store and message_source.
+    """
+    from resonate.models.message_source import MessageSource
+    from resonate.models.store import Store
+
+    if dependencies is not None and not isinstance(dependencies, Dependencies):
+        raise TypeError(f"dependencies must be `Dependencies | None`, got {type(dependencies).__name__}")
+    _address_part("group", group)
+    level_of(log_level)
+    if message_source is not None and not isinstance(message_source, MessageSource):
+        raise TypeError(f"message_source must be `MessageSource | None`, got {type(message_source).__name__}")
+    if pid is not None:
+        _address_part("pid", pid)
+    if registry is not None and not isinstance(registry, Registry):
+        raise TypeError(f"registry must be `Registry | None`, got {type(registry).__name__}")
+    if store is not None and not isinstance(store, Store):
+        raise TypeError(f"store must be `Store | None`, got {type(store).__name__}")
+    if isinstance(ttl, bool) or not isinstance(ttl, int):
+        raise TypeError(f"ttl must be `int` (whole seconds), got {type(ttl).__name__}")
+    if ttl < 1:
+        raise ValueError(f"ttl must be at least 1 second, got {ttl}")
+    if (store is None) != (message_source is None):
+        raise ValueError("store and message_source must both be set or both be unset")
+
+
+def resolve(
+    *,
+    url: Any,
+    auth: Any,
+    token: Any,
+    group: str,
+    pid: str | None,
+    ttl: int,
+    log_level: Any,
+    workers: Any,
+    max_concurrent: Any,
+    environment: Mapping[str, str] | None = None,
+) -> Settings:
+    """The settings of a client: argument before variable, one by one; empty counts as unset.
+
+    Raises:
+        TypeError, ValueError: a parameter of a wrong type or value, named.
+        NotSupported: a URL of a kind that does not exist in this version.
+    """
+    env = os.environ if environment is None else environment
+    if url is not None and not isinstance(url, str):
+        raise TypeError(f"url must be `str | None`, got {type(url).__name__}")
+    if token is not None and not isinstance(token, str):
+        raise TypeError(f"token must be `str | None`, got {type(token).__name__}")
+    if auth is not None and not _is_pair(auth):
+        raise TypeError(f"auth must be a pair (user, password) of `str`, got {auth!r}")
+    if workers is not None:
+        _whole("workers", workers, 0)
+    _whole("max_concurrent", max_concurrent, 1)
+    user = env.get("RESONATE_USERNAME")
+    return Settings(
+        url=check_url(url or env.get("RESONATE_URL") or _from_host(env)),
+        auth=auth or ((user, env.get("RESONATE_PASSWORD", "")) if user else None),
+        token=token or env.get("RESONATE_TOKEN") or None,
+        group=group,
+        pid=pid or uuid.uuid4().hex,
+        ttl=ttl,
+        log_level=level_of(log_level),
+        workers=min(THREADS_MAX, workers or os.cpu_count() or 1),
+        max_concurrent=max_concurrent,
+    )
+
+
+def check_url(url: str | None) -> str | None:
+    """`url`, if it names a home that exists.
+
+    Raises:
+        ValueError: no URL, or of an unknown kind.
+        NotSupported: of a kind that this version does not have.
+    """
+    if url is None:
+        return None
+    scheme = urlsplit(url).scheme
+    if scheme in _LATER:
+        raise NotSupported(
+            f"url {url!r} asks for {_LATER[scheme]}, which this version of resonate does not have yet. "
+            "Leave the url out (and unset RESONATE_URL and RESONATE_HOST) to keep state in the memory of this process."
+        )
+    raise ValueError(
+        f"url {url!r} is of no known kind; known are sqlite:///FILE, postgresql://..., http(s)://HOST, "
+        "or no url at all for the memory of this process"
+    )
+
+
+def level_of(log_level: object) -> int:
+    """The number of a log level given by number or name."""
+    if isinstance(log_level, bool) or not isinstance(log_level, int | str):
+        raise TypeError(f"log_level must be `int | str`, got {type(log_level).__name__}")
+    if isinstance(log_level, int):
+        return log_level
+    if log_level not in LEVELS:
+        raise ValueError(f"log_level must be one of {', '.join(LEVELS)}, got {log_level!r}")
+    return int(getattr(logging, log_level))
+
+
+def _from_host(env: Mapping[str, str]) -> str | None:
+    host = env.get("RESONATE_HOST")
+    if not host:
+        return None
+    if "://" not in host:
+        host = f"{env.get('RESONATE_SCHEME') or 'http'}://{host}"
+    if urlsplit(host).port is None:
+        host = f"{host}:{env.get('RESONATE_PORT') or '8001'}"
+    return host
+
+
+def _address_part(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be `str`, got {type(value).__name__}")
+    if not value or any(character in value for character in " /?#@\0\n\t"):
+        raise ValueError(f"{name} {value!r} must not be empty nor hold spaces, '/', '?', '#' or '@': it is part of an address")
+
+
+def _is_pair(auth: object) -> bool:
+    return isinstance(auth, tuple | list) and len(auth) == 2 and all(isinstance(part, str) for part in auth)
+
+
+def _whole(name: str, value: object, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be `int`, got {type(value).__name__}")
+    if value < least or not math.isfinite(value):
+        raise ValueError(f"{name} must be at least {least}, got {value}")

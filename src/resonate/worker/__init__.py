@@ -1,0 +1,1 @@
+"""Drives executions: acquires tasks, runs user code, carries out what executions ask for."""

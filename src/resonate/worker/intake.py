@@ -1,0 +1,205 @@
+"""What messages become: offered tasks are acquired and driven, news is handed on.
+
+Messages are pulled when there is room for another execution. A task whose function is not
+registered here is released once and then left alone for a growing time.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Final
+
+from resonate.errors import DecodeError, ExecutionStopped, FunctionNotFound, ResonateStoreError
+from resonate.execution.call import Call
+from resonate.options import Options
+from resonate.protocol.records import Execute, Message, Promise, Value
+from resonate.protocol.requests import PromiseGet, PromiseSettle, Request, Response, TaskAcquire, TaskFulfill, TaskRelease
+from resonate.retry_policies import from_wire
+from resonate.signatures import describe
+from resonate.values import decode_call, encode_error, retype
+from resonate.worker.held import Held
+
+if TYPE_CHECKING:
+    from resonate.worker.worker import Worker
+
+AT_ONCE: Final = 32
+"""Messages taken in one go: enough to share a round trip, few enough to leave others some."""
+
+FEW: Final = 8
+"""Awaited promises that are read together with the acquisition; with more, only the settled ones are."""
+
+IGNORE_MAX: Final = 60.0
+"""Seconds that a task without a function here is left alone, at most."""
+
+_LOG: Final = logging.getLogger("resonate.worker")
+
+
+class Intake:
+    """Turns messages into held executions."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._scheduled = False
+        self._starved = False
+        self._parked: dict[str, tuple[float, Execute | None]] = {}
+
+    def wake(self) -> None:
+        """There may be messages: look for them on a thread of the pool."""
+        if not self._scheduled and not self._worker.stopped:
+            self._scheduled = True
+            self._worker.pool.submit(self._take)
+
+    def room(self) -> None:
+        """An execution ended; go on if we had no room for more."""
+        if self._starved:
+            self._starved = False
+            self.wake()
+
+    def ignore(self, id: str) -> None:
+        """Leave offers of `id` alone for a second, twice as long the next time."""
+        pause = min(IGNORE_MAX, self._parked[id][0] * 2 if id in self._parked else 1.0)
+        self._parked[id] = (pause, None)
+        self._worker.later(pause, lambda: self._unpark(id))
+
+    def registered(self) -> None:
+        """A function was registered: try again what lacked one."""
+        for id in list(self._parked):
+            self._unpark(id)
+
+    def acquired(self, answer: Response) -> Held | None:
+        """Take charge of a freshly acquired task; None if it cannot run here."""
+        promise, task = answer.promise, answer.task
+        assert promise is not None and task is not None
+        try:
+            root = root_call(promise, self._worker.registry)
+        except FunctionNotFound as error:
+            _LOG.warning("%s: %s", promise.id, error)
+            self.ignore(promise.id)
+            self._worker.network.send([TaskRelease(promise.id, task.version)])
+            return None
+        except (DecodeError, TypeError) as error:
+            self._refuse(promise, task.version, error)
+            return None
+        self._parked.pop(promise.id, None)
+        return self._worker.hold(promise, task.version, answer.preload, root)
+
+    def _take(self) -> None:
+        self._scheduled = False
+        worker = self._worker
+        room = worker.max_concurrent - len(worker.held)
+        if room <= 0:
+            self._starved = True
+            return
+        limit = max(1, min(AT_ONCE, room, worker.pool.limit * 4 - worker.pool.backlog()))
+        messages = worker.network.take(limit)
+        if len(messages) == limit:
+            self.wake()
+        offers: list[Execute] = []
+        for message in messages:
+            self._sort(message, offers)
+        if offers and not worker.stopped:
+            self._acquire(offers)
+
+    def _sort(self, message: Message, offers: list[Execute]) -> None:
+        if type(message) is not Execute:
+            self._worker.watch.heard(message.promise)  # type: ignore[union-attr]
+        elif message.id in self._parked:
+            self._parked[message.id] = (self._parked[message.id][0], message)
+        else:
+            offers.append(message)
+
+    def _acquire(self, offers: list[Execute]) -> None:
+        worker = self._worker
+        requests: list[Request] = []
+        plan: list[tuple[Execute, Held | None, int]] = []
+        for offer in offers:
+            held = worker.warm.get(offer.id)
+            requests.append(TaskAcquire(offer.id, offer.version, worker.network.pid, worker.ttl_ms, held is None))
+            reads = list(held.execution.awaited) if held is not None and len(held.execution.awaited) <= FEW else []
+            requests.extend(PromiseGet(id) for id in reads)
+            plan.append((offer, held, len(reads)))
+        try:
+            answers = worker.network.send(requests)
+        except ResonateStoreError as error:
+            _LOG.warning("%d offered tasks could not be acquired, they will be offered again: %s", len(offers), error)
+            return
+        at = 0
+        for _, held, reads in plan:
+            answer, read = answers[at], answers[at + 1 : at + 1 + reads]
+            at += 1 + reads
+            if answer.status == 200:
+                self._go_on(answer, held, read)
+
+    def _go_on(self, answer: Response, held: Held | None, read: list[Response]) -> None:
+        worker = self._worker
+        promise, task = answer.promise, answer.task
+        assert promise is not None and task is not None
+        stale = worker.held.get(promise.id)
+        if stale is not None and held is None:
+            worker.stop_execution(stale, ExecutionStopped(f"{promise.id}: the lease was lost and has been taken again"))
+        if held is not None and not self._in_place(held, task.version, answer, read):
+            worker.stop_execution(held, ExecutionStopped(f"{promise.id} was run elsewhere in between; replaying it"))
+            worker.network.send([TaskRelease(promise.id, task.version)])
+            return
+        if held is None:
+            held = self.acquired(answer)
+        if held is not None:
+            worker.submit(held)
+
+    def _in_place(self, held: Held, version: int, answer: Response, read: list[Response]) -> bool:
+        """Wake a warm execution, if nobody else ran in between."""
+        execution = held.execution
+        with held.writing:
+            if version != execution.version + 1 or not held.suspended:
+                return False
+            self._worker.rewarm(held, version)
+            if not read:
+                ids = list(answer.resumed) or list(execution.awaited)
+                read = self._worker.network.send([PromiseGet(id) for id in ids])
+            with held.lock:
+                for got in read:
+                    if got.promise is not None:
+                        execution.settle(got.promise)
+                held.closing = False
+        if execution.arrivals:
+            self._worker.loop.pump(held)
+        return True
+
+    def _refuse(self, promise: Promise, version: int, error: Exception) -> None:
+        """What is recorded cannot be called: the caller is told, with the reason."""
+        _LOG.warning("%s cannot run: %s", promise.id, error)
+        data, headers, _ = encode_error(error)
+        action = PromiseSettle(promise.id, "rejected", Value(headers, data))
+        answer = self._worker.network.send([TaskFulfill(promise.id, version, action)])[0]
+        if answer.promise is not None:
+            self._worker.watch.settled(answer.promise)
+
+    def _unpark(self, id: str) -> None:
+        _, message = self._parked.get(id, (0.0, None))
+        if message is None or self._worker.stopped:
+            return
+        self._parked[id] = (self._parked[id][0], None)
+        self._worker.pool.submit(lambda: self._acquire([message]))
+
+
+def root_call(promise: Promise, registry: Any) -> Call:
+    """The recorded function, version and arguments of `promise`, ready to run.
+
+    Raises:
+        FunctionNotFound: not registered here.
+        DecodeError: the record is no invocation, or its arguments cannot be read.
+        TypeError: the arguments do not fit the function.
+    """
+    call = decode_call(promise.param.data, promise.param.headers)
+    name, func, version = registry.find(call.func, call.version)
+    signature = describe(func)
+    args, kwargs = retype(call, signature)
+    signature.bind(args, kwargs)
+    options = Options(retry_policy=from_wire(call.retry)) if call.retry else _DEFAULT
+    root = Call.local(promise.id, None, signature, func, args, kwargs, promise.timeout_at, options)
+    root.name = name
+    root.version = version
+    return root
+
+
+_DEFAULT: Final = Options()

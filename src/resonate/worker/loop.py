@@ -1,0 +1,344 @@
+"""The driver for async functions, and the one crossing between threads and the event loop.
+
+Async functions run on the loop the client was started in; a client started elsewhere has
+one private loop thread. Everything here but `pump`, `stop_execution` and `bind` runs on
+that loop. A turn starts what is to start, hands outcomes over and, when every task of a
+function waits for durable calls, lets the execution rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from resonate.errors import ClientStopped, ExecutionStopped
+from resonate.execution.call import Call
+from resonate.execution.commands import AWAITING
+from resonate.execution.coroutine import NOTHING, Outcome, Raised, Returned
+from resonate.worker import lineage
+from resonate.worker.held import Held
+from resonate.worker.track import Track
+
+if TYPE_CHECKING:
+    from resonate.worker.worker import Worker
+
+BLOCKED_AFTER: Final = 0.2
+"""Seconds after which a loop that does not turn is reported as blocked."""
+
+_LOG: Final = logging.getLogger("resonate.worker")
+
+
+class Loop:
+    """Drives the async functions of one worker."""
+
+    def __init__(self, worker: Worker, make_context: Callable[[Held, Call], Any]) -> None:
+        self._worker = worker
+        self._make_context = make_context
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._ident: int | None = None
+        self._lock = threading.Lock()
+        self._tracks: set[Track] = set()
+        self._asked_at = 0.0
+        self._turned_at = 0.0
+        self._reported = False
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop that async functions run on; a private one is started if none is bound.
+
+        Raises:
+            ClientStopped: the loop has been closed.
+        """
+        loop = self._loop
+        if loop is None:
+            loop = self._start_private()
+        if loop.is_closed():
+            raise ClientStopped("the event loop this client was started in is closed: start a new client in the new loop")
+        return loop
+
+    def bind(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Run async functions on `loop` from now on; the binding never moves."""
+        with self._lock:
+            if self._loop is None:
+                self._adopt(loop, threading.get_ident())
+
+    def bound_to(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether this client's functions run on that very loop."""
+        return self._loop is loop
+
+    # ---- from any thread ----------------------------------------------------------------------
+
+    def pump(self, held: Held) -> None:
+        """Something in `held` concerns the loop: have it take a turn."""
+        with held.lock:
+            if held.pumped:
+                return
+            held.pumped = True
+        if threading.get_ident() == self._ident:
+            self.loop.call_soon(self._turn, held)
+        else:
+            self.loop.call_soon_threadsafe(self._turn, held)
+
+    def stop_execution(self, held: Held, reason: BaseException) -> None:
+        """Raise `reason` in all async functions of `held`."""
+        if held.tracks and self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._fail, held, reason)
+
+    def check(self) -> None:
+        """Called at each beat: look at functions that are busy elsewhere, and for a blocked loop."""
+        loop = self._loop
+        if loop is None or not self._tracks or loop.is_closed():
+            return
+        now = time.monotonic()
+        if self._turned_at >= self._asked_at:
+            self._asked_at, self._reported = now, False
+            loop.call_soon_threadsafe(self._look_around)
+        elif now - self._asked_at > BLOCKED_AFTER and not self._reported:
+            self._reported = True
+            self._report_blocked()
+
+    def stop(self, timeout: float | None) -> None:
+        """End the private loop, if there is one."""
+        thread, loop = self._thread, self._loop
+        if thread is not None and loop is not None and thread is not threading.current_thread():
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join(timeout)
+
+    # ---- on the loop ------------------------------------------------------------------------------
+
+    def turn(self, held: Held) -> None:
+        """Have `held` take a turn soon; for callers on the loop."""
+        if not held.pumped:
+            held.pumped = True
+            self.loop.call_soon(self._turn, held)
+
+    def look(self, track: Track) -> None:
+        """See soon whether `track` has come to rest."""
+        if not track.looking:
+            track.looking = True
+            self.loop.call_soon(self._look, track)
+
+    def publish(self, held: Held) -> None:
+        """Make what is queued durable now, where that does not block the loop."""
+        if self._worker.network.inline:
+            self._worker.flush(held)
+        else:
+            self._worker.pool.submit(lambda: self._worker.flush(held))
+
+    def _turn(self, held: Held) -> None:
+        held.pumped = False
+        execution = held.execution
+        if execution.unwritten and (execution.starting or execution.urgent):
+            if not self._worker.network.inline:
+                self._worker.pool.submit(lambda: self._flush_then_turn(held))
+                return
+            self._worker.flush(held)
+        touched = []
+        with held.lock:
+            starting, execution.starting = execution.starting, []
+            arrivals, execution.arrivals = execution.arrivals, []
+            for call in starting:
+                execution.running += 1
+                execution.live[call.id] = call
+            for pending, child in arrivals:
+                track = pending.track
+                track.inbox.append((pending, child))
+                touched.append(track)
+                if track.resting:
+                    track.resting = False
+                    execution.running += 1
+        for call in starting:
+            self._start(held, call)
+        for track in touched or [t for t in held.tracks or () if t.inbox]:
+            self._deliver(track)
+        self._share(held)
+
+    def _flush_then_turn(self, held: Held) -> None:
+        self._worker.flush(held)
+        self.pump(held)
+
+    def _share(self, held: Held) -> None:
+        """Let threads have what is theirs; close the round if nothing is left to run."""
+        execution = held.execution
+        if execution.starting or execution.arrivals:
+            self.turn(held)
+        elif execution.ready:
+            self._worker.submit(held)
+        elif execution.running == 0 or execution.unwritten:
+            if not self._worker.network.inline:
+                self._worker.submit(held)
+            elif self._worker.close_round(held):
+                self._share(held)
+
+    def _start(self, held: Held, call: Call) -> None:
+        loop = self.loop
+        track = Track(self, held, call)
+        call.track = track
+        call.context = self._make_context(held, call)
+        if held.tracks is None:
+            held.tracks = []
+        held.tracks.append(track)
+        self._tracks.add(track)
+        context = contextvars.copy_context()
+        context.run(lineage.CURRENT.set, track.lineage)
+        context.run(AWAITING.set, track)
+        task = loop.create_task(self._run(track), context=context, name=call.id)
+        track.lineage.task = task
+        track.add(task, track.lineage)
+
+    async def _run(self, track: Track) -> None:
+        held, call = track.held, track.call
+        try:
+            outcome = await self._call(track)
+        except (KeyboardInterrupt, SystemExit) as event:
+            self._worker.interrupted(held, event)
+            raise
+        concluded = None if outcome is NOTHING else held.execution.conclude(call, outcome)
+        self._tracks.discard(track)
+        if held.tracks is not None and track in held.tracks:
+            held.tracks.remove(track)
+        with held.lock:
+            if track.resting:
+                held.execution.running += 1
+            if type(concluded) is float:
+                timed = held.execution.backoff(call, concluded)
+            else:
+                held.execution.ended(call, concluded)  # type: ignore[arg-type]
+        if type(concluded) is float:
+            self._worker.retrying(held, call, concluded)
+            if timed:
+                self._worker.later(concluded, lambda: self._retry(held, call))
+        self._share(held)
+
+    async def _call(self, track: Track) -> Outcome:
+        call = track.call
+        assert call.func is not None
+        outcome: Outcome
+        try:
+            outcome = Returned(await call.func(call.context, *call.args, **(call.kwargs or {})))
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except (ExecutionStopped, asyncio.CancelledError) as error:
+            if call.stop is None:
+                self._worker.interrupted(track.held, error)
+            return NOTHING
+        except BaseException as error:
+            outcome = Raised(error)
+        if call.stop is not None:
+            return NOTHING
+        track.start()
+        try:
+            await track.join()
+        except asyncio.CancelledError as error:
+            if call.stop is None:
+                self._worker.interrupted(track.held, error)
+            return NOTHING
+        return outcome
+
+    def _retry(self, held: Held, call: Call) -> None:
+        with held.lock:
+            held.execution.retry(call)
+        self.pump(held)
+
+    def _deliver(self, track: Track) -> None:
+        """Hand over the next outcome, once the function has done all it can with the last."""
+        if not track.inbox:
+            self.look(track)
+            return
+        if track.concurrent and track.runnable():
+            self.loop.call_soon(self._deliver, track)
+            return
+        in_order = track.concurrent
+        execution = track.held.execution
+        if in_order and execution.records is not None and execution.unwritten:
+            self.turn(track.held)  # a recorded outcome may still be unknown here: learn it first
+            self.publish(track.held)
+            return
+        pending, child = track.take()
+        track.open.discard(pending)
+        if in_order:
+            with track.held.lock:
+                execution.note(track.call, child)
+        pending.arrive(child.read())
+        if track.inbox:
+            self.loop.call_soon(self._deliver, track)
+        else:
+            self.look(track)
+
+    def _look(self, track: Track) -> None:
+        track.looking = False
+        if track.resting or track.inbox or track not in self._tracks:
+            return
+        if track.unstarted or track.runnable():
+            self.look(track)
+            return
+        if not track.quiescent():
+            return
+        held = track.held
+        with held.lock:
+            if track.resting or any(pending.track is track for pending, _ in held.execution.arrivals):
+                return
+            track.resting = True
+            held.execution.running -= 1
+        self._share(held)
+
+    def _look_around(self) -> None:
+        self._turned_at = time.monotonic()
+        for track in list(self._tracks):
+            self.look(track)
+
+    def _fail(self, held: Held, reason: BaseException) -> None:
+        for track in list(held.tracks or ()):
+            if track.resting:
+                track.resting = False
+                with held.lock:
+                    held.execution.running += 1
+            if track.call.stop is None:
+                track.call.stop = reason
+            track.fail(track.call.stop)
+
+    # ---- the loop itself ----------------------------------------------------------------------------
+
+    def _adopt(self, loop: asyncio.AbstractEventLoop, ident: int) -> None:
+        lineage.install(loop)
+        self._ident = ident
+        self._loop = loop
+
+    def _start_private(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None:
+                loop = asyncio.new_event_loop()
+                ready = threading.Event()
+
+                def run() -> None:
+                    asyncio.set_event_loop(loop)
+                    self._adopt(loop, threading.get_ident())
+                    ready.set()
+                    try:
+                        loop.run_forever()
+                    finally:
+                        loop.close()
+
+                self._thread = threading.Thread(target=run, name="resonate-loop", daemon=True)
+                self._thread.start()
+                ready.wait()
+            assert self._loop is not None
+            return self._loop
+
+    def _report_blocked(self) -> None:
+        frame = sys._current_frames().get(self._ident or 0)
+        where = "".join(traceback.format_stack(frame, limit=6)) if frame is not None else "  (not known)\n"
+        _LOG.warning(
+            "the event loop has not turned for %d ms: a durable async function blocks it. "
+            "Use `await`, or make the blocking part a plain function and `await ctx.run(...)` it. It stands at\n%s",
+            int(BLOCKED_AFTER * 1000),
+            where,
+        )

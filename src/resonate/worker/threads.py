@@ -1,0 +1,148 @@
+"""The driver for generators and plain functions: advances them on the thread it is called on.
+
+`drive` runs one execution until nothing in it can run on this thread. It is called on the
+thread that blocks in `run` (which waits anyway) or on a thread of the pool; several
+threads may drive one execution at the same time. No lock is held while user code runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from resonate.errors import ExecutionStopped
+from resonate.execution.call import PLAIN, Call
+from resonate.execution.coroutine import NOTHING, Outcome, Raised, Returned, advance
+from resonate.worker.held import Held
+
+if TYPE_CHECKING:
+    from resonate.worker.worker import Worker
+
+SWALLOWED_LIMIT = 100
+"""How often a stopped function may catch its stop and ask for more before it is abandoned."""
+
+
+class Threads:
+    """Drives executions of one worker on threads."""
+
+    def __init__(self, worker: Worker, make_context: Callable[[Held, Call], Any]) -> None:
+        self._worker = worker
+        self._make_context = make_context
+
+    def drive(self, held: Held) -> None:
+        """Advance `held` until this thread can do nothing more for it.
+
+        Raises:
+            KeyboardInterrupt, SystemExit: raised by user code or the process; nothing was
+                settled and the task has been released.
+        """
+        try:
+            self._drive(held)
+        except (KeyboardInterrupt, SystemExit) as event:
+            self._worker.interrupted(held, event)
+            raise
+
+    def _drive(self, held: Held) -> None:
+        execution = held.execution
+        with held.lock:
+            call = execution.next()
+        while True:
+            if call is not None:
+                if execution.unwritten and (call.code is None or execution.urgent):
+                    self._worker.flush(held)
+                call = self._advance(held, call)
+            elif self._worker.close_round(held):
+                with held.lock:
+                    call = execution.next()
+            else:
+                return
+
+    def _advance(self, held: Held, call: Call) -> Call | None:
+        """Run `call` until it ends or asks for something; return what to advance next."""
+        execution = held.execution
+        if call.kind == PLAIN:
+            outcome = self._run_plain(held, call)
+        else:
+            item, outcome = self._run_generator(held, call)
+            if outcome is None:
+                with held.lock:
+                    execution.yielded(call, item)
+                    following = execution.next()
+                    if execution.ready and held.helpers < len(execution.ready):
+                        self._ask_for_help(held)
+                return following
+        settled = None
+        if outcome is not NOTHING:
+            settled = execution.conclude(call, outcome)
+        if type(settled) is float:
+            return self._back_off(held, call, settled)
+        with held.lock:
+            execution.ended(call, settled)  # type: ignore[arg-type]
+            return execution.next()
+
+    def _run_plain(self, held: Held, call: Call) -> Outcome:
+        if call.stop is not None or call.done:
+            return NOTHING
+        assert call.func is not None
+        context = call.context = self._make_context(held, call)
+        try:
+            if call.kwargs:
+                return Returned(call.func(context, *call.args, **call.kwargs))
+            return Returned(call.func(context, *call.args))
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
+            return Raised(error)
+
+    def _run_generator(self, held: Held, call: Call) -> tuple[Any, Outcome | None]:
+        resume = call.resume
+        if call.code is None:
+            if call.stop is not None or call.done:
+                return None, NOTHING
+            assert call.func is not None
+            call.context = self._make_context(held, call)
+            call.code = call.func(call.context, *call.args, **(call.kwargs or {}))
+            with held.lock:
+                held.execution.live[call.id] = call
+            resume = NOTHING
+        elif type(resume) is Call:
+            resume = resume.read()
+        call.resume = None
+        item, outcome = advance(call.code, resume)  # type: ignore[arg-type]
+        if type(outcome) is Raised and not isinstance(outcome.error, Exception):
+            return self._left(call, outcome)
+        return item, outcome
+
+    def _left(self, call: Call, outcome: Raised) -> tuple[Any, Outcome]:
+        """The generator ended by something that is no result of a function."""
+        if isinstance(outcome.error, KeyboardInterrupt | SystemExit):
+            raise outcome.error
+        if isinstance(outcome.error, ExecutionStopped):
+            return None, NOTHING
+        return None, outcome
+
+    def _back_off(self, held: Held, call: Call, delay: float) -> Call | None:
+        execution = held.execution
+        self._worker.retrying(held, call, delay)
+        with held.lock:
+            timed = execution.backoff(call, delay)
+        if timed:
+            self._worker.later(delay, lambda: self._retry(held, call))
+        with held.lock:
+            return execution.next()
+
+    def _retry(self, held: Held, call: Call) -> None:
+        with held.lock:
+            held.execution.retry(call)
+        self._worker.submit(held)
+
+    def _ask_for_help(self, held: Held) -> None:
+        held.helpers += 1
+        self._worker.pool.submit(lambda: self._help(held))
+
+    def _help(self, held: Held) -> None:
+        try:
+            self.drive(held)
+        finally:
+            with held.lock:
+                held.helpers -= 1

@@ -1,0 +1,260 @@
+"""One running async function: its asyncio tasks, its open calls, and the order of outcomes.
+
+Outcomes reach a function that has several calls open one at a time, with the loop run to
+rest in between, and in the recorded order when it is replayed: what `as_completed` or a
+failing `TaskGroup` does depends on that order (design 7, "Order of outcomes is history").
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING, Any
+
+from resonate.errors import UsageError
+from resonate.execution import begin
+from resonate.execution.call import LATENT, Call
+from resonate.execution.commands import Command, Detached, Latent, Promise
+from resonate.execution.coroutine import Outcome, Raised
+from resonate.worker.held import Held
+from resonate.worker.lineage import Lineage, current
+
+if TYPE_CHECKING:
+    from resonate.worker.loop import Loop
+
+
+class Id(str):
+    """An id that may also be called and awaited, as the async generation of programs does."""
+
+    __slots__ = ()
+
+    @property
+    def id(self) -> str:
+        return str(self)
+
+    def __call__(self) -> Id:
+        return self
+
+    def __await__(self) -> Generator[Any, None, str]:
+        return str(self)
+        yield
+
+
+class Pending(asyncio.Future[Any]):
+    """A durable call of an async function: started at once, awaited whenever.
+
+    It starts at the next turn of the loop or when it is first awaited, whichever is first,
+    so that `.options(...)` behind the call still applies.
+    """
+
+    def __init__(self, track: Track, item: Any, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop=loop)
+        self.track = track
+        self.item = item
+        self.call: Call | None = None
+        self.started = False
+
+    @property
+    def id(self) -> Id:
+        """The id of the call; for `ctx.promise()` it is durable when you have it."""
+        if type(self.item) is Latent:
+            self.track.start()
+            self.track.loop.publish(self.track.held)
+        return Id(self.item.id)
+
+    def options(self, **given: Any) -> Pending:
+        """Set options of this call, before it has started; see `Command.options`."""
+        if self.started:
+            raise UsageError(f"{self.item.id} has started: set its options where it is made, ctx.run(f).options(...)")
+        self.item.options(**given)
+        return self
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        if not self.started:
+            self.track.start()
+        if not self.done():
+            self.track.loop.look(self.track)
+        return super().__await__()
+
+    __iter__ = __await__
+
+    def add_done_callback(self, fn: Any, *, context: Any = None) -> None:
+        super().add_done_callback(fn, context=context)
+        self.track.loop.look(self.track)
+
+    def arrive(self, outcome: Outcome) -> None:
+        """Hand the outcome to whoever awaits this."""
+        if self.done():
+            return
+        if type(outcome) is Raised:
+            error = outcome.error
+            self.set_exception(error.with_traceback(None))
+            self._log_traceback = False  # a failure that nobody awaits is dropped
+            return
+        value = outcome.value  # type: ignore[union-attr]
+        self.set_result(Id(value.id) if type(self.item) is Detached else value)
+
+
+class Track:
+    """The asyncio side of one async call."""
+
+    def __init__(self, loop: Loop, held: Held, call: Call) -> None:
+        self.loop = loop
+        self.held = held
+        self.call = call
+        self.tasks: dict[asyncio.Task[Any], Lineage] = {}
+        self.lineage = Lineage(self, call.prefix)
+        self.unstarted: list[Pending] = []
+        self.open: set[Pending] = set()
+        self.inbox: list[tuple[Pending, Call]] = []
+        self.resting = False
+        self.looking = False
+        self.delivered = 0
+
+    # ---- the function's side ---------------------------------------------------------------
+
+    def issue(self, command: Command) -> Pending:
+        """Number a call of this function and have it start soon.
+
+        Raises:
+            UsageError: called from a callback, another thread or another function.
+        """
+        lineage = current()
+        if lineage is None or lineage.track is not self:
+            raise UsageError(
+                f"a durable call of {self.call.id!r} was made outside of its own code: durable calls belong into the "
+                "function that got this ctx or into asyncio tasks it creates, not into callbacks, threads or other functions"
+            )
+        command.number(lineage.next_id())
+        return self.pending(command)
+
+    def pending(self, item: Any) -> Pending:
+        """Something to await for `item`, a numbered command or a promise begun earlier."""
+        pending = Pending(self, item, self.loop.loop)
+        if not self.unstarted:
+            self.loop.loop.call_soon(self.start)
+        self.unstarted.append(pending)
+        return pending
+
+    def await_(self, item: Any) -> Generator[Any, Any, Any]:
+        """`await promise`, for a `Promise` that was begun earlier or passed in."""
+        return self.pending(item).__await__()
+
+    def start(self) -> None:
+        """Begin all calls made since the last time, in the order they were made."""
+        waiting, self.unstarted = self.unstarted, []
+        for pending in waiting:
+            self._begin(pending)
+        if waiting:
+            self.loop.turn(self.held)
+
+    def add(self, task: asyncio.Task[Any], lineage: Lineage) -> None:
+        """A task that the function created."""
+        self.tasks[task] = lineage
+        task.add_done_callback(self._gone)
+
+    async def join(self) -> None:
+        """Wait for the function's own tasks that made durable calls, and for none of the others."""
+        while True:
+            left = [task for task, lineage in self.tasks.items() if lineage.used and lineage is not self.lineage]
+            if not left:
+                return
+            self.loop.look(self)
+            await asyncio.wait(left)
+
+    # ---- the driver's side ------------------------------------------------------------------------
+
+    @property
+    def concurrent(self) -> bool:
+        """Whether the order of outcomes can be seen by the function."""
+        return len(self.open) > 1 or len(self.tasks) > 1
+
+    def runnable(self) -> bool:
+        """Whether some task of the function has something to run right now."""
+        return any((waiter := _waits_for(task)) is None or waiter.done() for task in self.tasks)
+
+    def quiescent(self) -> bool:
+        """Whether every task waits for durable calls only, directly or through others."""
+        foreign = []
+        for task in self.tasks:
+            waiter = _waits_for(task)
+            if waiter is None or waiter.done():
+                return False
+            if waiter not in self.open and waiter not in self.tasks:
+                foreign.append(waiter)
+        if not foreign:
+            return True
+        woken = set(self._woken())
+        return all(waiter in woken for waiter in foreign)
+
+    def take(self) -> tuple[Pending, Call]:
+        """The next outcome to hand over: in the recorded order, else in order of arrival."""
+        at = self.held.execution.seen_first(self.call, [call for _, call in self.inbox])
+        return self.inbox.pop(at)
+
+    def fail(self, reason: BaseException) -> None:
+        """Raise `reason` in every task of the function."""
+        for pending in self.unstarted + list(self.open):
+            if not pending.done():
+                pending.arrive(Raised(reason))
+        self.unstarted.clear()
+        woken = set(self._woken())
+        self.open.clear()
+        for task in list(self.tasks):
+            waiter = _waits_for(task)
+            if waiter is not None and not isinstance(waiter, Pending) and waiter not in self.tasks and waiter not in woken:
+                task.cancel()
+
+    def _begin(self, pending: Pending) -> None:
+        pending.started = True
+        if pending.done():  # cancelled before it began
+            return
+        execution = self.held.execution
+        item = pending.item
+        with self.held.lock:
+            try:
+                child = execution.begin(self.call, item)
+            except Exception as error:
+                outcome: Outcome | None = Raised(error)
+            else:
+                pending.call = child
+                outcome = None
+                if begin.yields_promise(item) and child.kind != LATENT:
+                    outcome = execution.promise_of(child)
+                else:
+                    self.open.add(pending)
+                    execution.attend(pending, child)
+        if outcome is not None:
+            pending.arrive(outcome)
+
+    def _woken(self) -> Iterator[Any]:
+        """The futures that our own open calls and tasks complete when they end."""
+        for source in [*self.open, *self.tasks]:
+            for callback, _ in source._callbacks or ():
+                for seen in _referred(callback):
+                    if isinstance(seen, asyncio.Future):
+                        yield seen
+                    elif isinstance(seen, asyncio.Queue):
+                        yield from seen._getters  # type: ignore[attr-defined]
+
+    def _gone(self, task: asyncio.Task[Any]) -> None:
+        self.tasks.pop(task, None)
+        if self.call.stop is not None and not task.cancelled():
+            task.exception()  # it was stopped by us: nobody has to look at it
+
+
+def _waits_for(task: asyncio.Task[Any]) -> Any:
+    return task._fut_waiter  # type: ignore[attr-defined]
+
+
+def _referred(callback: Any) -> Iterator[Any]:
+    """What a done-callback of asyncio's combinators refers to (3.11 to 3.13)."""
+    for cell in getattr(callback, "__closure__", None) or ():
+        yield cell.cell_contents
+    owner = getattr(callback, "__self__", None)
+    if owner is not None:  # TaskGroup and, since 3.13, as_completed
+        yield getattr(owner, "_on_completed_fut", None)
+        yield getattr(owner, "_done", None)
+
+
+__all__ = ["Id", "Pending", "Promise", "Track"]

@@ -1,0 +1,148 @@
+"""Waiting for promises that are settled elsewhere: one listener per id, however many wait."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from resonate.errors import DecodeError, ExecutionHalted, ResonateStoreError
+from resonate.execution.call import outcome_of
+from resonate.execution.coroutine import Outcome, Raised
+from resonate.execution.records import HALT_TAG
+from resonate.options import Options
+from resonate.protocol.records import HALTED, PARENT, PENDING, Promise
+from resonate.protocol.requests import PromiseGet, PromiseRegisterListener, PromiseSearch, TaskGet
+from resonate.worker.held import Completion, Held
+
+if TYPE_CHECKING:
+    from resonate.worker.worker import Worker
+
+REFRESH_EMBEDDED: Final = 5.0
+"""Seconds between two looks at what we wait for, where a look costs next to nothing."""
+
+REFRESH_REMOTE: Final = 60.0
+"""The same, where each look is a request over a network."""
+
+POLL_FIRST: Final = 0.05
+POLL_MAX: Final = 5.0
+"""Seconds between reads of a promise that cannot be listened to (protocol 9.2), growing."""
+
+_DEFAULT: Final = Options()
+
+
+class Watch:
+    """Completions by id, and what is heard about them."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self.completions: dict[str, Completion] = {}
+        self.children: dict[str, Held] = {}
+        self._remote: dict[str, Completion] = {}
+        self._refreshed = 0.0
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything waits for a promise that others settle."""
+        return bool(self._remote)
+
+    def expect(self, id: str, returns: Any = Any, options: Options = _DEFAULT) -> Completion:
+        """The completion of `id`, made if nobody waits for it yet."""
+        completion = self.completions.get(id)
+        if completion is None:
+            completion = self.completions.setdefault(id, Completion(id, returns, options))
+        return completion
+
+    def listen(self, completion: Completion) -> None:
+        """Hear of `completion`'s promise from the service; it may be settled already.
+
+        Raises:
+            ResonateStoreError: 100.404 if there is no such promise.
+        """
+        id = completion.id
+        network = self._worker.network
+        answer = network.send([PromiseRegisterListener(id, network.unicast())])[0]
+        if answer.status == 404:
+            self.completions.pop(id, None)
+            raise ResonateStoreError(f"The specified promise was not found: {id}", 40400)
+        if answer.promise is not None and answer.promise.state != PENDING:
+            self.settled(answer.promise)
+            return
+        self._remote[id] = completion
+        if answer.status == 422:
+            self._poll(completion, POLL_FIRST)
+        self._worker.ticker.watch()
+
+    def again(self, id: str) -> None:
+        """Our own execution of `id` is over without a result: wait for somebody else's."""
+        completion = self.completions.get(id)
+        if completion is not None and completion.outcome is None and not self._worker.stopped:
+            self.listen(completion)
+
+    def heard(self, promise: Promise) -> None:
+        """An `unblock`: the promise is of a child somebody here waits for, or of a root."""
+        held = self.children.pop(promise.id, None)
+        if held is not None:
+            with held.lock:
+                held.execution.settle(promise)
+            self._worker.submit(held)
+            if held.execution.arrivals:
+                self._worker.loop.pump(held)
+        self._worker.settled_elsewhere(promise)
+
+    def settled(self, promise: Promise) -> None:
+        """The promise is settled: complete whoever waits for it."""
+        completion = self.completions.pop(promise.id, None)
+        self._remote.pop(promise.id, None)
+        if completion is not None and completion.outcome is None:
+            completion.complete(outcome_of(promise, completion.returns, completion.options))
+
+    def completed(self, id: str, outcome: Outcome) -> None:
+        """Our own execution of `id` ended with `outcome`."""
+        completion = self.completions.pop(id, None)
+        if completion is not None:
+            completion.complete(outcome)
+            if self._remote:
+                self._remote.pop(id, None)
+
+    def abandon(self, error: Exception) -> None:
+        """Leave everybody who still waits with `error`."""
+        for completion in list(self.completions.values()):
+            completion.complete(Raised(error))
+        self.completions.clear()
+        self._remote.clear()
+
+    def refresh(self, now: float) -> None:
+        """Look at what we wait for now and then: messages may be lost, tasks may be halted."""
+        interval = REFRESH_EMBEDDED if self._worker.network.inline else REFRESH_REMOTE
+        if not self._remote or now - self._refreshed < interval:
+            return
+        self._refreshed = now
+        waiting = list(self._remote.values())
+        network = self._worker.network
+        for completion, answer in zip(waiting, network.send([PromiseGet(c.id) for c in waiting]), strict=True):
+            if answer.promise is not None and answer.promise.state != PENDING:
+                self._worker.settled_elsewhere(answer.promise)
+            else:
+                self._check_halted(completion)
+
+    def _check_halted(self, completion: Completion) -> None:
+        answer = self._worker.network.send([TaskGet(completion.id)])[0]
+        if answer.task is None or answer.task.state != HALTED:
+            return
+        notes = self._worker.network.send([PromiseSearch(tags={PARENT: completion.id}, limit=1000)])[0].promises or ()
+        reasons = [note.tags[HALT_TAG] for note in notes if HALT_TAG in note.tags]
+        self.completed(completion.id, Raised(ExecutionHalted(completion.id, reasons[-1] if reasons else "no reason given")))
+
+    def _poll(self, completion: Completion, pause: float) -> None:
+        def look() -> None:
+            if completion.outcome is not None or self._worker.stopped:
+                return
+            try:
+                answer = self._worker.network.send([PromiseGet(completion.id)])[0]
+            except (ResonateStoreError, DecodeError):
+                answer = None
+            if answer is not None and answer.promise is not None and answer.promise.state != PENDING:
+                self.settled(answer.promise)
+            else:
+                self._poll(completion, min(pause * 2, POLL_MAX))
+
+        self._worker.ticker.after(pause, look)

@@ -1,0 +1,435 @@
+"""A worker: the executions this client holds, from acquisition to result, wait or release.
+
+It takes what `Intake` acquires and what `run` creates, has the drivers advance it, writes
+what an execution wants written, and decides what becomes of an execution that has nothing
+left to run: fulfil, suspend (keeping it warm) or release. Every write is fenced by the
+task's version; at the first answer that says "not yours any more" the execution is stopped.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from resonate.errors import (
+    ExecutionStopped,
+    NonDeterminismError,
+    ResonateCanceledError,
+    ResonateShutdownError,
+    ResonateStoreError,
+)
+from resonate.execution.call import Call, outcome_of
+from resonate.execution.coroutine import Raised
+from resonate.execution.execution import DONE, LOST, OK, Execution
+from resonate.execution.records import HALT_TAG
+from resonate.network.base import Network
+from resonate.options import Options
+from resonate.protocol.records import CANCELED, PENDING, Promise, Value
+from resonate.protocol.requests import (
+    PromiseCreate,
+    PromiseGet,
+    PromiseRegisterListener,
+    Request,
+    Response,
+    TaskFence,
+    TaskHalt,
+    TaskRelease,
+)
+from resonate.values import encode
+from resonate.worker.held import Completion, Held
+from resonate.worker.intake import Intake
+from resonate.worker.lease import Leases
+from resonate.worker.loop import Loop
+from resonate.worker.pool import Pool
+from resonate.worker.threads import Threads
+from resonate.worker.ticker import PULSE, Ticker
+from resonate.worker.watch import Watch
+from resonate.registry import Registry
+
+WARM_LIMIT: Final = 50_000
+"""Suspended executions kept in memory; beyond it the ones that will wake last are closed."""
+
+WARM_SPARE: Final = 500
+"""How many are closed at once, so that choosing them is not done for each suspension."""
+
+SOON: Final = 60.0
+"""Seconds: deadlines nearer than this have a timer, further ones are found by a sweep."""
+
+_LOG: Final = logging.getLogger("resonate.worker")
+
+
+class Worker:
+    """Everything that one client runs.
+
+    Args:
+        network: where promises and tasks are kept.
+        registry: the functions that tasks may name.
+        ttl_ms: length of a lease, milliseconds.
+        threads: threads for plain functions and generators.
+        max_concurrent: executions driven at the same time.
+        make_context: builds what functions get as their first argument.
+        clock: seconds that only move forward, for waits of this process.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        registry: Registry,
+        *,
+        ttl_ms: int,
+        threads: int,
+        max_concurrent: int,
+        make_context: Callable[[Held, Call], Any],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.network = network
+        self.registry = registry
+        self.ttl_ms = ttl_ms
+        self.max_concurrent = max_concurrent
+        self.held: dict[str, Held] = {}
+        self.warm: OrderedDict[str, Held] = OrderedDict()
+        self.stopped = False
+        self.pool = Pool("resonate-worker", threads)
+        self.ticker = Ticker(clock, self._pulse)
+        self.leases = Leases(network.pid, ttl_ms, self._heartbeat, self._check_roots)
+        self.watch = Watch(self)
+        self.threads = Threads(self, make_context)
+        self.loop = Loop(self, make_context)
+        self.intake = Intake(self)
+        self._clock = clock
+        self._room = threading.Condition()
+        self._waiting = 0
+        self._swept = 0.0
+
+    # ---- life --------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to take messages. Idempotent."""
+        self.network.listen(self.intake.wake)
+        self.network.start()
+
+    def stop(self, timeout: float | None = None) -> None:
+        """Stop taking tasks, release what is held, leave every waiter with an error. Idempotent.
+
+        Args:
+            timeout: seconds to wait for steps that are running; None waits for their end.
+        """
+        if self.stopped:
+            return
+        self.stopped = True
+        reason = "the client was stopped"
+        for held in [*self.held.values(), *self.warm.values()]:
+            if not held.suspended:
+                self._release(held)
+            self.stop_execution(held, ExecutionStopped(f"{held.execution.id}: {reason}"))
+        self.pool.stop(timeout)
+        self.loop.stop(timeout)
+        self.ticker.stop()
+        self.leases.stop()
+        self.network.stop()
+        self.watch.abandon(ResonateShutdownError(reason))
+
+    # ---- taking on and driving -----------------------------------------------------------------
+
+    def admit(self, nested: bool) -> None:
+        """Wait until another execution may be held; calls from inside a function never wait."""
+        if nested or len(self.held) < self.max_concurrent:
+            return
+        with self._room:
+            self._waiting += 1
+            _LOG.warning("%d executions are running; begin_run waits until one ends or suspends", len(self.held))
+            try:
+                while len(self.held) >= self.max_concurrent and not self.stopped:
+                    self._room.wait()
+            finally:
+                self._waiting -= 1
+
+    def hold(self, promise: Promise, version: int, preload: Sequence[Promise], root: Call) -> Held:
+        """Take charge of an acquired task."""
+        execution = Execution(promise, version, preload, self.network.now, root)
+        held = Held(execution)
+        held.since = self._clock()
+        self.held[promise.id] = held
+        self.leases.hold(promise.id, version)
+        self.ticker.watch()
+        left = (promise.timeout_at - self.network.now()) / 1000
+        if left < SOON:
+            self.ticker.after(left, lambda: self._deadline(held))
+        return held
+
+    def submit(self, held: Held) -> None:
+        """Have a thread of the pool drive `held`."""
+        self.pool.submit(lambda: self.threads.drive(held))
+
+    def later(self, seconds: float, job: Callable[[], object]) -> None:
+        """Run a short job on the ticker's thread."""
+        self.ticker.after(seconds, job)
+
+    def close_round(self, held: Held) -> bool:
+        """A driver has nothing to advance in `held`; True if it has again after this."""
+        execution = held.execution
+        with held.lock:
+            if held.closing or execution.stop is not None:
+                return False
+            state = "halt" if execution.halt is not None else execution.rest()
+            if state is not None:
+                held.closing = True
+        if state is None:
+            if execution.unwritten:
+                self.flush(held)
+            return bool(execution.ready)
+        if state == "halt":
+            self._halt(held)
+            return False
+        if state == DONE:
+            self._finish(held)
+            return False
+        again = self._suspend(held)
+        if again:
+            held.closing = False
+        return again
+
+    # ---- writing -----------------------------------------------------------------------------------
+
+    def flush(self, held: Held) -> None:
+        """Make everything queued in `held` durable."""
+        execution = held.execution
+        with held.writing:
+            with held.lock:
+                if not execution.outbox:
+                    return
+                batch = execution.take()
+            answers = self._send(held, batch)
+            if answers is None:
+                return
+            with held.lock:
+                state = execution.answered(batch, answers)
+        if state != OK:
+            self._broken(held, state)
+        elif execution.arrivals or execution.starting:
+            self.loop.pump(held)
+
+    def _send(self, held: Held, batch: list[Request]) -> list[Response] | None:
+        try:
+            return self.network.send(batch, chain=held.execution.stop is None)
+        except ResonateStoreError as error:
+            _LOG.warning("%s: writing failed, another attempt will be made by whoever gets it next: %s", held.execution.id, error)
+            self._release(held)
+            self.stop_execution(held, ExecutionStopped(f"{held.execution.id}: {error}"))
+            return None
+
+    def _finish(self, held: Held) -> None:
+        execution = held.execution
+        with held.writing:
+            batch = execution.take()
+            batch.append(execution.fulfil())
+            answers = self._send(held, batch)
+        if answers is None:
+            return
+        state = execution.answered(batch, answers)
+        if state != OK:
+            self._broken(held, state)
+            return
+        end = execution.root.ended
+        assert end is not None
+        self.forget(held)
+        self.watch.completed(execution.id, end.outcome)
+
+    def _suspend(self, held: Held) -> bool:
+        execution = held.execution
+        with held.writing:
+            batch = execution.take()
+            if not held.listening:
+                held.listening = True
+                batch.append(PromiseRegisterListener(execution.id, self.network.unicast()))
+            batch.append(execution.suspend())
+            held.suspended = True
+            self.warm[execution.id] = held
+            self.forget(held)
+            answers = self._send(held, batch)
+            if answers is None:
+                return False
+            state = execution.answered(batch, answers)
+            if state == OK and answers[-1].status == 200:
+                self._trim_warm()
+                return False
+            held.suspended = False
+            self.warm.pop(execution.id, None)
+            self.held[execution.id] = held
+            self.leases.hold(execution.id, execution.version)
+        if state != OK:
+            self._broken(held, state)
+            return False
+        self.learn(held, list(execution.awaited))
+        return True
+
+    def learn(self, held: Held, ids: Sequence[str]) -> None:
+        """Read the promises `ids` and hand what is settled to the execution."""
+        answers = self.network.send([PromiseGet(id) for id in ids])
+        with held.lock:
+            for answer in answers:
+                if answer.promise is not None:
+                    held.execution.settle(answer.promise)
+
+    # ---- the other ways to end ------------------------------------------------------------------------
+
+    def forget(self, held: Held) -> None:
+        """`held` is not driven any more: its lease ends and there is room for another."""
+        id = held.execution.id
+        if self.held.get(id) is held:
+            del self.held[id]
+            self.leases.drop(id)
+        if self._waiting:
+            with self._room:
+                self._room.notify()
+        self.intake.room()
+
+    def stop_execution(self, held: Held, reason: BaseException) -> None:
+        """Stop all code of `held`; its frames are closed with `reason`, nothing more is written."""
+        with held.lock:
+            if held.execution.stop is not None:
+                return
+            held.execution.stop_all(reason)
+        self.warm.pop(held.execution.id, None)
+        self.forget(held)
+        self.loop.stop_execution(held, reason)
+        if held.execution.ready:
+            self.submit(held)
+
+    def rewarm(self, held: Held, version: int) -> None:
+        """A warm execution was acquired again and goes on in place."""
+        held.execution.resume(version)
+        held.suspended = False
+        self.warm.pop(held.execution.id, None)
+        self.held[held.execution.id] = held
+        self.leases.hold(held.execution.id, version)
+        self.ticker.watch()
+
+    def interrupted(self, held: Held, event: BaseException) -> None:
+        """The process was told to stop inside a function: settle nothing, release the task."""
+        id = held.execution.id
+        self.intake.ignore(id)
+        self._release(held)
+        self.stop_execution(held, ExecutionStopped(f"{id}: {type(event).__name__} in this process"))
+        if Pool.inside() is not None:
+            self.watch.completed(id, Raised(event))
+        else:
+            self.watch.again(id)
+
+    def settled_elsewhere(self, promise: Promise) -> None:
+        """The root `promise` was settled by somebody else: tell its code and its waiters."""
+        held = self.held.get(promise.id) or self.warm.get(promise.id)
+        if held is not None and not held.closing or held is not None and held.suspended:
+            if promise.state == CANCELED:
+                self.stop_execution(held, ResonateCanceledError(promise.id))
+            else:
+                self.stop_execution(held, ExecutionStopped(f"{promise.id} is {promise.state} already"))
+        self.watch.settled(promise)
+
+    def retrying(self, held: Held, call: Call, delay: float) -> None:
+        """Say that `call` failed and is tried again."""
+        call.context.logger.warning("attempt %d of %s failed, trying again in %g s", call.attempt, call.name or call.id, delay)
+
+    def _release(self, held: Held) -> None:
+        execution = held.execution
+        try:
+            self.network.send([TaskRelease(execution.id, execution.version)])
+        except ResonateStoreError as error:
+            _LOG.warning("%s could not be released, its lease runs out instead: %s", execution.id, error)
+
+    def _broken(self, held: Held, state: str) -> None:
+        """A write was refused: the lease is lost, or the record is not what we believed."""
+        id = held.execution.id
+        if state == LOST:
+            _LOG.warning("%s: the lease is lost or the promise is settled; stopped here", id)
+        else:
+            _LOG.warning("%s: the record differs from what was run; replaying it", id)
+            self._release(held)
+        self.stop_execution(held, ExecutionStopped(f"{id}: another owner or another outcome"))
+        self.watch.again(id)
+
+    def _halt(self, held: Held) -> None:
+        """The code does not agree with the record: stop for good, with the reason, until `resume`."""
+        execution, error = held.execution, held.execution.halt
+        assert error is not None
+        id = execution.id
+        _LOG.error("%s", error)
+        data, headers = encode(str(error), "reason")
+        note = PromiseCreate(
+            f"{execution.root.prefix}halt{execution.version}",
+            execution.root.deadline,
+            Value(headers, data),
+            {**execution.tags(execution.root, id, "local"), HALT_TAG: str(error)},
+        )
+        self.network.send([TaskFence(id, execution.version, note, False), TaskHalt(id)], chain=True)
+        self.stop_execution(held, ExecutionStopped(f"{id} was halted: {error}"))
+        self.watch.completed(id, Raised(error))
+
+    # ---- time -------------------------------------------------------------------------------------------
+
+    def _pulse(self) -> bool:
+        """Flush what has waited for a beat; listen for those that stay busy."""
+        now = self._clock()
+        for held in list(self.held.values()):
+            if now - held.since < PULSE:
+                continue
+            if held.execution.outbox and not held.closing:
+                self.flush(held)
+            self._listen(held)
+        if now - self._swept > SOON / 2:
+            self._swept = now
+            self._sweep()
+        self.watch.refresh(now)
+        return bool(self.held) or self.watch.busy
+
+    def _listen(self, held: Held) -> None:
+        """`held` stays busy: hear of its root and of what it waits for while it runs."""
+        execution = held.execution
+        with held.lock:
+            if execution.stop is not None or held.suspended or held.closing:
+                return
+            wanted = [id for id in execution.awaited if id not in self.watch.children]
+        requests: list[Request] = [PromiseRegisterListener(id, self.network.unicast()) for id in wanted]
+        if not held.listening:
+            held.listening = True
+            requests.append(PromiseRegisterListener(execution.id, self.network.unicast()))
+        if not requests:
+            return
+        for id in wanted:
+            self.watch.children[id] = held
+        for answer in self.network.send(requests):
+            if answer.promise is not None and answer.promise.state != PENDING:
+                self.watch.heard(answer.promise)
+
+    def _sweep(self) -> None:
+        for held in [*self.held.values(), *self.warm.values()]:
+            left = (held.execution.root.deadline - self.network.now()) / 1000
+            if left < SOON:
+                self.ticker.after(left, lambda held=held: self._deadline(held))  # type: ignore[misc]
+
+    def _deadline(self, held: Held) -> None:
+        if held.execution.stop is None:
+            self._check_roots([held.execution.id])
+
+    def _check_roots(self, ids: list[str]) -> None:
+        """Read roots we hold: somebody may have settled or cancelled them."""
+        for answer in self.network.send([PromiseGet(id) for id in ids]):
+            if answer.promise is not None and answer.promise.state != PENDING:
+                self.settled_elsewhere(answer.promise)
+
+    def _heartbeat(self, requests: list[Request]) -> object:
+        return self.network.send(requests)
+
+    def _trim_warm(self) -> None:
+        if len(self.warm) <= WARM_LIMIT:
+            return
+        last = sorted(self.warm.values(), key=lambda held: held.execution.wakes_at(), reverse=True)
+        for held in last[:WARM_SPARE]:
+            self.stop_execution(held, ExecutionStopped(f"{held.execution.id} makes room for others; it is replayed when it wakes"))
+
+
+__all__ = ["NonDeterminismError", "Options", "Worker", "outcome_of"]
