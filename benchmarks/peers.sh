@@ -23,3 +23,8 @@ for version in 0.6.7 0.8.1; do
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "resonate-sdk==$version"
     echo "$venv: $("$venv/bin/python" --version), $("$venv/bin/python" -m pip freeze | grep -i '^resonate')"
 done
+
+# Ours runs on the same Python: this tree from src/, beside its dependencies.
+[ -x .venvs/ours/bin/python ] || "$python" -m venv .venvs/ours
+.venvs/ours/bin/python -m pip install --quiet --disable-pip-version-check --editable ..
+echo ".venvs/ours: $(.venvs/ours/bin/python --version)"

@@ -1,4 +1,4 @@
-"""What every measured program needs: a stopwatch, percentiles, its own memory, and one line of JSON as its answer.
+"""What measured programs need: a stopwatch, percentiles, its memory, and one line of JSON as its answer.
 
 Runs in the peers' environments too, so it imports the standard library only.
 """

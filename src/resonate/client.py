@@ -31,7 +31,15 @@ from resonate.network.base import Network
 from resonate.network.embedded import EmbeddedNetwork
 from resonate.options import Options
 from resonate.protocol.records import ACQUIRED, BRANCH, ORIGIN, PARENT, PENDING, SCOPE, TARGET, Promise, Value
-from resonate.protocol.requests import PromiseCreate, PromiseGet, PromiseSearch, PromiseSettle, Request, Response, TaskCreate
+from resonate.protocol.requests import (
+    PromiseCreate,
+    PromiseGet,
+    PromiseSearch,
+    PromiseSettle,
+    Request,
+    Response,
+    TaskCreate,
+)
 from resonate.retry_policies import to_wire
 from resonate.service.service import Service
 from resonate.settings import Settings
@@ -131,7 +139,9 @@ class Client:
 
     # ---- beginning -----------------------------------------------------------------------------------
 
-    def call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], opts: Options, *, remote: bool) -> RootCall:
+    def call(
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], opts: Options, *, remote: bool
+    ) -> RootCall:
         """Resolve and encode a root call.
 
         Raises:
@@ -313,7 +323,7 @@ class Client:
 
     def _drive(self, worker: Worker, id: str, call: RootCall, opts: Options, answer: Response, lend: bool) -> None:
         assert answer.promise is not None and answer.task is not None
-        held = worker.take(answer, opts)
+        held = worker.intake.acquired(answer, opts)
         if held is None:
             return
         if lend:

@@ -16,7 +16,7 @@ from resonate.errors import UsageError
 from resonate.execution.call import PLAIN, Call
 from resonate.execution.commands import LFC, LFI, RFC, RFI, Choice, Command, Detached, Latent, Mapped, Promise, Sleep
 from resonate.execution.execution import Execution
-from resonate.options import Options, seconds
+from resonate.options import Options
 from resonate.registry import Registry
 from resonate.retry_policies import Never
 from resonate.signatures import Signature, check_function, describe
@@ -272,9 +272,7 @@ class Context:
             data: stored with the promise for whoever settles it.
             tags: the caller's own tags.
         """
-        opts = self._opts.merged(
-            Options.LATENT, id=id, timeout=timeout, idempotency_key=idempotency_key, tags=tags
-        )
+        opts = self._opts.merged(Options.LATENT, id=id, timeout=timeout, idempotency_key=idempotency_key, tags=tags)
         encoded, headers = encode(data, "data of ctx.promise()", encoder=opts.encoder)
         return self._issue(Latent(encoded, headers, digest((data,), {}), _place(1), opts))
 
@@ -325,7 +323,17 @@ class Context:
         args = (func, work, limit or max(1, len(work)), min_successful)
         label = f"map {getattr(func, '__name__', 'function')}"
         return self._issue(
-            Mapped(_map, args, {}, label, 1, describe(_map), digest((work, limit, min_successful), {}), _place(1), _MAP_OPTIONS)
+            Mapped(
+                _map,
+                args,
+                {},
+                label,
+                1,
+                describe(_map),
+                digest((work, limit, min_successful), {}),
+                _place(1),
+                _MAP_OPTIONS,
+            )
         )
 
     def typesafe(self, command: Any) -> Generator[Any, Any, Any]:
@@ -465,7 +473,3 @@ def _place(above: int) -> str:
     frame = sys._getframe(above + 1)
     return f"{frame.f_code.co_filename.rpartition('/')[2]}:{frame.f_lineno}"
 
-
-def seconds_of(duration: float | timedelta) -> float:
-    """Seconds of a number or timedelta."""
-    return seconds(duration)

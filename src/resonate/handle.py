@@ -76,7 +76,9 @@ class Handle(Generic[R]):
         if not completion.wait(0):
             self._client.may_block("handle.result()", "await handle")
             if not completion.wait(timeout):
-                raise TimeoutError(f"{self._id} is not done after {timeout} s; it goes on, call result() again to wait longer")
+                raise TimeoutError(
+                    f"{self._id} is not done after {timeout} s; it goes on, call result() again to wait longer"
+                )
         value: R = completion.result()
         return value
 

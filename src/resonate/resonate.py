@@ -7,8 +7,8 @@ import logging
 from collections.abc import Callable
 from typing import Any, Final, ParamSpec, TypeVar, overload
 
-from resonate.context import Context, Shared
 from resonate.client import Client, check_id
+from resonate.context import Context, Shared
 from resonate.dependencies import Dependencies
 from resonate.function import Function
 from resonate.handle import Handle
@@ -67,8 +67,16 @@ class Resonate:
     ) -> None:
         check_parts(dependencies, group, log_level, message_source, pid, registry, store, ttl)
         settings = resolve(
-            url=url, auth=auth, token=token, group=group, pid=pid, ttl=ttl, log_level=log_level, workers=workers,
-            max_concurrent=max_concurrent, environment={} if store is not None else None,
+            url=url,
+            auth=auth,
+            token=token,
+            group=group,
+            pid=pid,
+            ttl=ttl,
+            log_level=log_level,
+            workers=workers,
+            max_concurrent=max_concurrent,
+            environment={} if store is not None else None,
         )
         shared = Shared(
             Registry() if registry is None else registry,
@@ -88,7 +96,11 @@ class Resonate:
 
     @classmethod
     def remote(
-        cls, host: str = "http://localhost", store_port: str | int = "8001", message_source_port: Any = None, **kwargs: Any
+        cls,
+        host: str = "http://localhost",
+        store_port: str | int = "8001",
+        message_source_port: Any = None,
+        **kwargs: Any,
     ) -> Resonate:
         """Old spelling of `Resonate(url="HOST:PORT")`; the second port is not used any more."""
         host = host if "://" in host else f"http://{host}"
@@ -248,13 +260,18 @@ class Resonate:
         Returns:
             The schedule, with `delete()`.
         """
-        if not callable(func) and callable(cron) or _looks_like_cron(func) and not _looks_like_cron(cron):
+        if (not callable(func) and callable(cron)) or (_looks_like_cron(func) and not _looks_like_cron(cron)):
             func, cron = cron, func  # type: ignore[assignment]
         core, opts = self._core, self._opts.merged(Options.CLIENT, timeout=timeout, version=version)
         call = core.call(func, args, kwargs, opts, remote=True)
         core.started()
         return self.schedules.define(
-            id, cron, call.data, call.headers, int((opts.timeout or Options.TIMEOUT) * 1000), {"resonate:target": call.target}
+            id,
+            cron,
+            call.data,
+            call.headers,
+            int((opts.timeout or Options.TIMEOUT) * 1000),
+            {"resonate:target": call.target},
         )
 
     @property
@@ -320,7 +337,9 @@ class Resonate:
 
     def _run(self, id: str, func: Any, args: Any, kwargs: Any, opts: Options, *, remote: bool) -> Any:
         core = self._core
-        core.may_block("run()" if not remote else "rpc()", "await r.aio.run(...)" if not remote else "await r.aio.rpc(...)")
+        core.may_block(
+            "run()" if not remote else "rpc()", "await r.aio.run(...)" if not remote else "await r.aio.rpc(...)"
+        )
         check_id(id)
         call = core.call(func, args, kwargs, opts, remote=remote)
         core.started()
@@ -385,4 +404,3 @@ def _looks_like_cron(text: object) -> bool:
 
 
 __all__ = ["Aio", "Context", "Function", "Resonate"]
-

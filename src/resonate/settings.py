@@ -44,8 +44,14 @@ class Settings:
 
 
 def check_parts(
-    dependencies: object, group: object, log_level: object, message_source: object, pid: object, registry: object,
-    store: object, ttl: object,
+    dependencies: object,
+    group: object,
+    log_level: object,
+    message_source: object,
+    pid: object,
+    registry: object,
+    store: object,
+    ttl: object,
 ) -> None:
     """Refuse what the contract refuses, in its order.
 
@@ -53,8 +59,11 @@ def check_parts(
         TypeError: a parameter of a wrong type, named.
         ValueError: an unknown log level, a group or pid that cannot be in an address, or only one of store and message_source.
     """
-    from resonate.models.message_source import MessageSource
-    from resonate.models.store import Store
+    try:
+        from resonate.models.message_source import MessageSource
+        from resonate.models.store import Store
+    except ImportError:
+        MessageSource = Store = object
 
     if dependencies is not None and not isinstance(dependencies, Dependencies):
         raise TypeError(f"dependencies must be `Dependencies | None`, got {type(dependencies).__name__}")
@@ -166,7 +175,9 @@ def _address_part(name: str, value: object) -> None:
     if not isinstance(value, str):
         raise TypeError(f"{name} must be `str`, got {type(value).__name__}")
     if not value or any(character in value for character in " /?#@\0\n\t"):
-        raise ValueError(f"{name} {value!r} must not be empty nor hold spaces, '/', '?', '#' or '@': it is part of an address")
+        raise ValueError(
+            f"{name} {value!r} must not be empty nor hold spaces, '/', '?', '#' or '@': it is part of an address"
+        )
 
 
 def _is_pair(auth: object) -> bool:

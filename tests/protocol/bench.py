@@ -14,7 +14,7 @@ from resonate.protocol import requests as rq
 from resonate.protocol.records import EMPTY, Execute, Promise, Task, Unblock, Value
 from resonate.protocol.requests import Request, Response
 from resonate.protocol.validation import check
-from resonate.service import Service
+from resonate.service.service import Service
 from resonate.storage.memory import MemoryStorage
 
 from .model import Model
@@ -82,8 +82,18 @@ class Bench:
 
 
 def machine(**options: Any) -> Bench:
-    service = Service(MemoryStorage(), SettableClock(0), debug=True, **options)
+    service = new_service(**options)
     return Bench(lambda request, now: service.handle([request], now=now)[0])
+
+
+def machine_handle() -> Callable[[Request, int | None], Response]:
+    """The machine behind a server that has checked the request already."""
+    service = new_service()
+    return lambda request, now: service.handle([request], trusted=True, now=now)[0]
+
+
+def new_service(**options: Any) -> Service:
+    return Service(MemoryStorage(), SettableClock(0), debug=True, **options)
 
 
 def model(**options: Any) -> Bench:
@@ -97,12 +107,21 @@ def model(**options: Any) -> Bench:
     return Bench(handle)
 
 
+def model_handle() -> Callable[[Request, int | None], Response]:
+    slow = Model()
+    return lambda request, now: slow.handle(request, slow.now if now is None else now)
+
+
 def tags(**names: str) -> dict[str, str]:
     return {f"resonate:{name}": value for name, value in names.items()}
 
 
-def create(id: str, timeout_at: int = YEAR, *, param: Value = EMPTY, **names: str) -> rq.PromiseCreate:
-    return rq.PromiseCreate(id, timeout_at, param, tags(**names))
+def create(id: str, timeout_at: int = YEAR, **names: str) -> rq.PromiseCreate:
+    return rq.PromiseCreate(id, timeout_at, tags=tags(**names))
+
+
+def carrying(id: str, param: Value, timeout_at: int = YEAR) -> rq.PromiseCreate:
+    return rq.PromiseCreate(id, timeout_at, param)
 
 
 def external(id: str, timeout_at: int = YEAR, **names: str) -> rq.PromiseCreate:

@@ -7,6 +7,7 @@ takes the recommended reading of every open question. It reports, it never check
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,8 +15,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from resonate.protocol import cron, validation
-from resonate.protocol.records import EMPTY, Execute, Promise, Schedule, Task, Unblock
 from resonate.protocol import requests as rq
+from resonate.protocol.records import EMPTY, Execute, Promise, Schedule, Task, Unblock
 from resonate.protocol.requests import Request, Response
 
 LAST = 2**63 - 1
@@ -68,7 +69,7 @@ class Model:
     def handle(self, request: Request, now: int) -> Response:
         """Answer a valid request at `now`, which never falls."""
         self.now = max(self.now, now)
-        name = type(request).__name__
+        name = re.sub(r"(?<!^)(?=[A-Z])", "_", type(request).__name__).lower()
         handler: Callable[[Any, int], Response] = getattr(self, name)
         try:
             return handler(request, self.now)
@@ -145,8 +146,12 @@ class Model:
     # Internal steps: each looks at everything and says whether it did anything.
 
     def run_steps(self, now: int, *steps: Callable[[int], bool]) -> None:
-        while any([step(now) for step in steps]):
-            pass
+        """Take every step, again and again, until none finds anything to do."""
+        busy = True
+        while busy:
+            busy = False
+            for step in steps:
+                busy |= step(now)
 
     def time_out(self, now: int) -> bool:
         due = [
@@ -218,22 +223,22 @@ class Model:
 
     # Promises.
 
-    def PromiseGet(self, request: rq.PromiseGet, now: int) -> Response:
+    def promise_get(self, request: rq.PromiseGet, now: int) -> Response:
         self.known(request.id in self.promises)
         return Response(200, promise=self.seen(request.id, now))
 
-    def PromiseCreate(self, request: rq.PromiseCreate, now: int) -> Response:
+    def promise_create(self, request: rq.PromiseCreate, now: int) -> Response:
         if request.id not in self.promises:
             self.create(request.id, request.timeout_at, request.param, request.tags, now, now)
         return Response(200, promise=self.seen(request.id, now))
 
-    def PromiseSettle(self, request: rq.PromiseSettle, now: int) -> Response:
+    def promise_settle(self, request: rq.PromiseSettle, now: int) -> Response:
         self.known(request.id in self.promises)
         if self.live(request.id, now):
             self.settle(request.id, request.state, request.value, now, now)
         return Response(200, promise=self.seen(request.id, now))
 
-    def PromiseRegisterCallback(self, request: rq.PromiseRegisterCallback, now: int) -> Response:
+    def promise_register_callback(self, request: rq.PromiseRegisterCallback, now: int) -> Response:
         awaited, awaiter = request.awaited, request.awaiter
         self.known(awaited in self.promises)
         self.demand(422, awaiter in self.tasks and self.external(self.promises[awaited].record))
@@ -242,7 +247,7 @@ class Model:
             callbacks.append(awaiter)
         return Response(200, promise=self.seen(awaited, now))
 
-    def PromiseRegisterListener(self, request: rq.PromiseRegisterListener, now: int) -> Response:
+    def promise_register_listener(self, request: rq.PromiseRegisterListener, now: int) -> Response:
         self.known(request.awaited in self.promises)
         row = self.promises[request.awaited]
         self.demand(422, self.external(row.record))
@@ -250,7 +255,7 @@ class Model:
             row.listeners.append(request.address)
         return Response(200, promise=self.seen(request.awaited, now))
 
-    def PromiseSearch(self, request: rq.PromiseSearch, now: int) -> Response:
+    def promise_search(self, request: rq.PromiseSearch, now: int) -> Response:
         self.demand(501, not self.strict)
         found = [self.seen(i, now) for i in sorted(self.promises)]
         tags = (request.tags or {}).items()
@@ -260,11 +265,11 @@ class Model:
 
     # Tasks.
 
-    def TaskGet(self, request: rq.TaskGet, now: int) -> Response:
+    def task_get(self, request: rq.TaskGet, now: int) -> Response:
         self.known(request.id in self.tasks)
         return Response(200, task=self.seen_task(request.id, now))
 
-    def TaskCreate(self, request: rq.TaskCreate, now: int) -> Response:
+    def task_create(self, request: rq.TaskCreate, now: int) -> Response:
         wanted = request.action
         id = wanted.id
         if id not in self.promises:
@@ -275,7 +280,7 @@ class Model:
             self.acquire(id, request.pid, request.ttl, now)
         return self.claimed(id, now, request.preload)
 
-    def TaskAcquire(self, request: rq.TaskAcquire, now: int) -> Response:
+    def task_acquire(self, request: rq.TaskAcquire, now: int) -> Response:
         self.known(request.id in self.tasks)
         task = self.seen_task(request.id, now)
         self.demand(409, (task.state, task.version) == ("pending", request.version))
@@ -283,18 +288,18 @@ class Model:
         self.acquire(request.id, request.pid, request.ttl, now)
         return replace(self.claimed(request.id, now, request.preload), resumed=resumed)
 
-    def TaskRelease(self, request: rq.TaskRelease, now: int) -> Response:
+    def task_release(self, request: rq.TaskRelease, now: int) -> Response:
         self.held(request, now)
         self.unleash(request.id, "pending")
         self.offer(request.id, now, now)
         return Response(200)
 
-    def TaskFulfill(self, request: rq.TaskFulfill, now: int) -> Response:
+    def task_fulfill(self, request: rq.TaskFulfill, now: int) -> Response:
         self.held(request, now)
         self.settle(request.id, request.action.state, request.action.value, now, now)
         return Response(200, promise=self.seen(request.id, now))
 
-    def TaskSuspend(self, request: rq.TaskSuspend, now: int) -> Response:
+    def task_suspend(self, request: rq.TaskSuspend, now: int) -> Response:
         self.held(request, now)
         awaited = [action.awaited for action in request.actions]
         for id in awaited:
@@ -308,13 +313,13 @@ class Model:
         self.suspended(request.id)
         return Response(200)
 
-    def TaskFence(self, request: rq.TaskFence, now: int) -> Response:
+    def task_fence(self, request: rq.TaskFence, now: int) -> Response:
         self.held(request, now)
         error = validation.check(request.action, strict=True) if self.strict else None
         inner = Response(400, error=error) if error else self.handle(request.action, now)
         return Response(200, action=inner, preload=self.preload(request.id, now, request.preload))
 
-    def TaskHeartbeat(self, request: rq.TaskHeartbeat, now: int) -> Response:
+    def task_heartbeat(self, request: rq.TaskHeartbeat, now: int) -> Response:
         for entry in request.tasks:
             task = self.tasks.get(entry.id)
             if task is None or not self.live(entry.id, now):
@@ -324,20 +329,20 @@ class Model:
                 task.expires_at = min(now + task.ttl, LAST)
         return Response(200)
 
-    def TaskHalt(self, request: rq.TaskHalt, now: int) -> Response:
+    def task_halt(self, request: rq.TaskHalt, now: int) -> Response:
         self.known(request.id in self.tasks)
         self.demand(409, self.live(request.id, now))
         self.unleash(request.id, "halted")
         return Response(200)
 
-    def TaskContinue(self, request: rq.TaskContinue, now: int) -> Response:
+    def task_continue(self, request: rq.TaskContinue, now: int) -> Response:
         self.known(request.id in self.tasks)
         self.demand(409, self.seen_task(request.id, now).state == "halted")
         self.unleash(request.id, "pending")
         self.offer(request.id, now, now)
         return Response(200)
 
-    def TaskSearch(self, request: rq.TaskSearch, now: int) -> Response:
+    def task_search(self, request: rq.TaskSearch, now: int) -> Response:
         self.demand(501, not self.strict)
         found = [self.seen_task(i, now) for i in sorted(self.tasks)]
         page, cursor = self.page([t for t in found if request.state in (None, t.state)], request)
@@ -345,11 +350,11 @@ class Model:
 
     # Schedules and debug.
 
-    def ScheduleGet(self, request: rq.ScheduleGet, now: int) -> Response:
+    def schedule_get(self, request: rq.ScheduleGet, now: int) -> Response:
         self.known(request.id in self.schedules)
         return Response(200, schedule=self.schedules[request.id])
 
-    def ScheduleCreate(self, request: rq.ScheduleCreate, now: int) -> Response:
+    def schedule_create(self, request: rq.ScheduleCreate, now: int) -> Response:
         if request.id not in self.schedules:
             first = cron.next_occurrence(request.cron, now)
             assert first is not None
@@ -365,34 +370,34 @@ class Model:
             )
         return Response(200, schedule=self.schedules[request.id])
 
-    def ScheduleDelete(self, request: rq.ScheduleDelete, now: int) -> Response:
+    def schedule_delete(self, request: rq.ScheduleDelete, now: int) -> Response:
         self.known(request.id in self.schedules)
         del self.schedules[request.id]
         return Response(200)
 
-    def ScheduleSearch(self, request: rq.ScheduleSearch, now: int) -> Response:
+    def schedule_search(self, request: rq.ScheduleSearch, now: int) -> Response:
         self.demand(501, not self.strict)
         tags = (request.tags or {}).items()
         found = [s for _, s in sorted(self.schedules.items()) if tags <= s.promise_tags.items()]
         page, cursor = self.page(found, request)
         return Response(200, schedules=page, cursor=cursor)
 
-    def DebugStart(self, request: rq.DebugStart, now: int) -> Response:
+    def debug_start(self, request: rq.DebugStart, now: int) -> Response:
         return Response(200)
 
-    def DebugStop(self, request: rq.DebugStop, now: int) -> Response:
+    def debug_stop(self, request: rq.DebugStop, now: int) -> Response:
         return Response(200)
 
-    def DebugReset(self, request: rq.DebugReset, now: int) -> Response:
+    def debug_reset(self, request: rq.DebugReset, now: int) -> Response:
         self.reset()
         return Response(200)
 
-    def DebugTick(self, request: rq.DebugTick, now: int) -> Response:
+    def debug_tick(self, request: rq.DebugTick, now: int) -> Response:
         self.now = max(self.now, request.time)
         self.run_steps(self.now, self.time_out, self.drain, self.expire, self.fire, self.dispatch)
         return Response(200)
 
-    def DebugSnap(self, request: rq.DebugSnap, now: int) -> Response:
+    def debug_snap(self, request: rq.DebugSnap, now: int) -> Response:
         promises = [self.seen(i, now) for i in self.promises]
         tasks = [self.seen_task(i, now) for i in self.tasks]
         armed = [p for p in promises if p.state == "pending" and self.external(p)]

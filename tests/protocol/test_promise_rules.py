@@ -7,7 +7,22 @@ import pytest
 from resonate.protocol import requests as rq
 from resonate.protocol.records import EMPTY, Promise, Task, Value
 
-from .bench import ANY, YEAR, Bench, acquire, begin, create, external, listen, resolve, suspend, tags, targeted, wait
+from .bench import (
+    ANY,
+    YEAR,
+    Bench,
+    acquire,
+    begin,
+    carrying,
+    create,
+    external,
+    listen,
+    resolve,
+    suspend,
+    tags,
+    targeted,
+    wait,
+)
 
 # 3.0 projection
 
@@ -16,7 +31,9 @@ def test_at_the_deadline_itself_a_promise_reads_as_timed_out(server: Bench) -> N
     server(external("p", 100, k="v"))
 
     assert server.at(99).promise("p").state == "pending"
-    assert server.at(100).promise("p") == Promise("p", "rejected_timedout", EMPTY, EMPTY, tags(external="true", k="v"), 100, 0, 100)
+    assert server.at(100).promise("p") == Promise(
+        "p", "rejected_timedout", EMPTY, EMPTY, tags(external="true", k="v"), 100, 0, 100
+    )
 
 
 @pytest.mark.parametrize(
@@ -49,9 +66,9 @@ def test_get_answers_the_record_or_404(server: Bench) -> None:
     assert server.status(rq.PromiseGet("p")) == 404
     assert server.status(rq.PromiseGet("")) == 400
 
-    server.at(7)(create("p", 100, param=Value({"h": "1"}, "x"), user="tag"))
+    server.at(7)(carrying("p", Value({"h": "1"}, "x"), 100))
 
-    assert server.promise("p") == Promise("p", "pending", Value({"h": "1"}, "x"), EMPTY, tags(user="tag"), 100, 7)
+    assert server.promise("p") == Promise("p", "pending", Value({"h": "1"}, "x"), EMPTY, {}, 100, 7)
 
 
 def test_an_error_says_which_promise_is_unknown(server: Bench) -> None:
@@ -71,9 +88,9 @@ def test_create_answers_the_new_record(server: Bench) -> None:
 
 
 def test_create_on_a_known_id_changes_nothing_and_answers_what_is_stored(server: Bench) -> None:
-    first = server(create("p", 100, param=Value(data="x"))).promise
+    first = server(carrying("p", Value(data="x"), 100)).promise
 
-    again = server.at(50)(create("p", 999, param=Value(data="y"), target=ANY))
+    again = server.at(50)(targeted("p", 999))
 
     assert (again.status, again.promise) == (200, first)
     assert server.status(rq.TaskGet("p")) == 404
@@ -154,7 +171,7 @@ def test_both_dialects_of_ids_are_accepted(server: Bench, separator: str) -> Non
 def test_values_come_back_as_they_were_sent(server: Bench) -> None:
     values = [Value(), Value({}, ""), Value({}, None), Value(None, ""), Value({"é": "\n"}, "n\0l")]
     for position, value in enumerate(values):
-        server(create(f"p{position}", param=value))
+        server(carrying(f"p{position}", value))
         server(rq.PromiseSettle(f"p{position}", "rejected", value))
 
     assert [server.promise(f"p{i}").param for i in range(len(values))] == values
@@ -288,7 +305,7 @@ def test_external_is_a_target_a_timer_an_external_tag_or_a_global_scope(
     server: Bench, names: dict[str, str], accepted: bool
 ) -> None:
     server(targeted("w"))
-    server(create("x", 500, **names))
+    server(rq.PromiseCreate("x", 500, tags=tags(**names)))
 
     assert server.status(wait("x", "w")) == (200 if accepted else 422)
     assert server.status(listen("x")) == (200 if accepted else 422)

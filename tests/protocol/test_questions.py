@@ -289,7 +289,7 @@ def test_l7_a_task_that_dies_together_with_its_timer_is_not_offered(server: Benc
 def test_p3_a_task_is_never_suspended_on_something_settled(server: Bench, settled_first: bool) -> None:
     server(begin("w"))
     server(external("e"))
-    steps = [resolve("e"), suspend("w", 1, "e")]
+    steps: list[rq.Request] = [resolve("e"), suspend("w", 1, "e")]
 
     statuses = [server.status(request) for request in (steps if settled_first else reversed(steps))]
 

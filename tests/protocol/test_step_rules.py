@@ -227,7 +227,14 @@ MINUTE = 60_000
 WAIT = 1000
 
 
-def schedule(id: str = "s", promise_id: str = "{{.id}}-{{.timestamp}}", *, timeout: int = YEAR, cron: str = "* * * * *", **names: str) -> rq.ScheduleCreate:
+def schedule(
+    id: str = "s",
+    promise_id: str = "{{.id}}-{{.timestamp}}",
+    *,
+    timeout: int = YEAR,
+    cron: str = "* * * * *",
+    **names: str,
+) -> rq.ScheduleCreate:
     promise_tags = {"resonate:target": ANY} | {f"resonate:{k}": v for k, v in names.items()}
     return rq.ScheduleCreate(id, cron, promise_id, timeout, promise_tags=promise_tags)
 

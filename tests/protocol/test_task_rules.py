@@ -242,7 +242,7 @@ def test_a_preload_that_is_declined_is_empty(server: Bench) -> None:
 
 # Holding a task: the guard of release, fulfill, suspend and fence
 
-GUARDED = {
+GUARDED: dict[str, rq.Request] = {
     "release": rq.TaskRelease("w", 1),
     "fulfill": fulfill("w", 1),
     "suspend": suspend("w", 1, "e"),

@@ -43,9 +43,10 @@ from resonate.execution.commands import (
 from resonate.execution.coroutine import Returned
 from resonate.execution.records import CALL_TAG, agree, describe, identity
 from resonate.options import Options
-from resonate.protocol.records import EMPTY, PENDING, RESOLVED, TARGET, Promise as Record, Value
+from resonate.protocol.records import EMPTY, PENDING, RESOLVED, TARGET, Value
 from resonate.protocol.records import EXTERNAL as EXTERNAL_TAG
 from resonate.protocol.records import TIMER as TIMER_TAG
+from resonate.protocol.records import Promise as Record
 from resonate.protocol.requests import PromiseSettle, TaskFence
 
 if TYPE_CHECKING:
@@ -346,4 +347,13 @@ HANDLERS: Final[dict[type, Callable[[Any, Call, Any], Call]]] = {
 
 _GIVES_PROMISE: Final = frozenset((LFI, RFI, Detached, Latent))
 
-__all__ = ["EXTERNAL", "GENERATOR", "HANDLERS", "allowed_when_stopped", "check_record", "member_done", "place", "yields_promise"]
+__all__ = [
+    "EXTERNAL",
+    "GENERATOR",
+    "HANDLERS",
+    "allowed_when_stopped",
+    "check_record",
+    "member_done",
+    "place",
+    "yields_promise",
+]

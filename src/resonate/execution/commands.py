@@ -195,9 +195,7 @@ class RemoteCommand(Command):
         return address(self.opts.target or self.group)
 
     def _encode(self, encoder: Encoder | None) -> None:
-        self.data, self.headers = encode_call(
-            self.name, self.args, self.kwargs, self.version, encoder=encoder
-        )
+        self.data, self.headers = encode_call(self.name, self.args, self.kwargs, self.version, encoder=encoder)
 
 
 def address(target: str) -> str:

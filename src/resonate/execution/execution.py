@@ -25,7 +25,6 @@ from resonate.errors import (
     ExecutionStopped,
     NonDeterminismError,
     NotACommand,
-    ResonateError,
     ResonateTimedoutError,
     UsageError,
 )
@@ -35,7 +34,7 @@ from resonate.execution.commands import Promise as Begun
 from resonate.execution.coroutine import Outcome, Raised, Returned
 from resonate.execution.records import RETRY_TAG, SEEN_TAG, Records
 from resonate.protocol import chain
-from resonate.protocol.records import BRANCH, ORIGIN, PARENT, PENDING, REJECTED, RESOLVED, SCOPE, EMPTY, Promise, Value
+from resonate.protocol.records import BRANCH, EMPTY, ORIGIN, PARENT, PENDING, REJECTED, RESOLVED, SCOPE, Promise, Value
 from resonate.protocol.records import TIMER as TIMER_TAG
 from resonate.protocol.requests import (
     PromiseCreate,
@@ -518,4 +517,3 @@ def _is_below(call: Call | None, ancestor: Call) -> bool:
             return True
         call = call.owner
     return False
-

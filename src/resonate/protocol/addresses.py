@@ -13,8 +13,7 @@ from typing import Final, Literal
 from msgspec import Struct
 
 FORMS: Final = (
-    "poll://any@GROUP, poll://any@GROUP/ID, poll://uni@GROUP/ID, "
-    "http://HOST…, https://HOST… or gcps://PROJECT/TOPIC"
+    "poll://any@GROUP, poll://any@GROUP/ID, poll://uni@GROUP/ID, http://HOST…, https://HOST… or gcps://PROJECT/TOPIC"
 )
 """The accepted forms, for error texts."""
 

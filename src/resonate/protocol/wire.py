@@ -238,9 +238,7 @@ _found = msgspec.json.Decoder(_Found).decode
 _text = msgspec.json.Decoder(str).decode
 
 
-def encode_request(
-    request: Request, corr_id: str, *, auth: str | None = None, debug_time: int | None = None
-) -> bytes:
+def encode_request(request: Request, corr_id: str, *, auth: str | None = None, debug_time: int | None = None) -> bytes:
     """The body of a request.
 
     Args:

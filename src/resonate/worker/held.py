@@ -81,7 +81,18 @@ class Completion:
 class Held:
     """An execution with what its driver needs around it."""
 
-    __slots__ = ("closing", "execution", "helpers", "listening", "lock", "pumped", "since", "suspended", "tracks", "writing")
+    __slots__ = (
+        "closing",
+        "execution",
+        "helpers",
+        "listening",
+        "lock",
+        "pumped",
+        "since",
+        "suspended",
+        "tracks",
+        "writing",
+    )
 
     def __init__(self, execution: Execution) -> None:
         self.execution = execution

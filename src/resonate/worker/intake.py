@@ -7,13 +7,22 @@ registered here is released once and then left alone for a growing time.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from resonate.errors import DecodeError, ExecutionStopped, FunctionNotFound, ResonateStoreError
 from resonate.execution.call import Call
 from resonate.options import Options
 from resonate.protocol.records import Execute, Message, Promise, Value
-from resonate.protocol.requests import PromiseGet, PromiseSettle, Request, Response, TaskAcquire, TaskFulfill, TaskRelease
+from resonate.protocol.requests import (
+    PromiseGet,
+    PromiseSettle,
+    Request,
+    Response,
+    TaskAcquire,
+    TaskFulfill,
+    TaskRelease,
+)
+from resonate.registry import Registry
 from resonate.retry_policies import from_wire
 from resonate.signatures import describe
 from resonate.values import decode_call, encode_error, retype
@@ -66,12 +75,12 @@ class Intake:
         for id in list(self._parked):
             self._unpark(id)
 
-    def acquired(self, answer: Response) -> Held | None:
+    def acquired(self, answer: Response, options: Options | None = None) -> Held | None:
         """Take charge of a freshly acquired task; None if it cannot run here."""
         promise, task = answer.promise, answer.task
         assert promise is not None and task is not None
         try:
-            root = root_call(promise, self._worker.registry)
+            root = root_call(promise, self._worker.registry, options)
         except FunctionNotFound as error:
             _LOG.warning("%s: %s", promise.id, error)
             self.ignore(promise.id)
@@ -182,7 +191,7 @@ class Intake:
         self._worker.pool.submit(lambda: self._acquire([message]))
 
 
-def root_call(promise: Promise, registry: Any) -> Call:
+def root_call(promise: Promise, registry: Registry, options: Options | None = None) -> Call:
     """The recorded function, version and arguments of `promise`, ready to run.
 
     Raises:
@@ -190,12 +199,14 @@ def root_call(promise: Promise, registry: Any) -> Call:
         DecodeError: the record is no invocation, or its arguments cannot be read.
         TypeError: the arguments do not fit the function.
     """
-    call = decode_call(promise.param.data, promise.param.headers)
+    encoder = options.encoder if options is not None else None
+    call = decode_call(promise.param.data, promise.param.headers, encoder=encoder)
     name, func, version = registry.find(call.func, call.version)
     signature = describe(func)
     args, kwargs = retype(call, signature)
     signature.bind(args, kwargs)
-    options = Options(retry_policy=from_wire(call.retry)) if call.retry else _DEFAULT
+    if options is None:
+        options = Options(retry_policy=from_wire(call.retry)) if call.retry else _DEFAULT
     root = Call.local(promise.id, None, signature, func, args, kwargs, promise.timeout_at, options)
     root.name = name
     root.version = version

@@ -70,4 +70,6 @@ class Leases:
                 self._send([TaskHeartbeat(self.pid, tuple(TaskRef(id, version) for id, version in held))])
                 self._beat([id for id, _ in held])
             except Exception as error:
-                _LOG.warning("heartbeat for %d tasks failed, trying again in %d ms: %s", len(held), self.ttl_ms // 2, error)
+                _LOG.warning(
+                    "heartbeat for %d tasks failed, trying again in %d ms: %s", len(held), self.ttl_ms // 2, error
+                )

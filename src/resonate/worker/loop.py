@@ -61,7 +61,9 @@ class Loop:
         if loop is None:
             loop = self._start_private()
         if loop.is_closed():
-            raise ClientStopped("the event loop this client was started in is closed: start a new client in the new loop")
+            raise ClientStopped(
+                "the event loop this client was started in is closed: start a new client in the new loop"
+            )
         return loop
 
     def bind(self, loop: asyncio.AbstractEventLoop) -> None:

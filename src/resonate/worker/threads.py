@@ -46,11 +46,15 @@ class Threads:
         execution = held.execution
         with held.lock:
             call = execution.next()
+        if execution.starting:
+            self._worker.loop.pump(held)
         while True:
             if call is not None:
                 if execution.unwritten and (call.code is None or execution.urgent):
                     self._worker.flush(held)
                 call = self._advance(held, call)
+                if execution.starting or execution.arrivals:
+                    self._worker.loop.pump(held)
             elif self._worker.close_round(held):
                 with held.lock:
                     call = execution.next()

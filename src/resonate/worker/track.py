@@ -202,7 +202,12 @@ class Track:
         self.open.clear()
         for task in list(self.tasks):
             waiter = _waits_for(task)
-            if waiter is not None and not isinstance(waiter, Pending) and waiter not in self.tasks and waiter not in woken:
+            if (
+                waiter is not None
+                and not isinstance(waiter, Pending)
+                and waiter not in self.tasks
+                and waiter not in woken
+            ):
                 task.cancel()
 
     def _begin(self, pending: Pending) -> None:

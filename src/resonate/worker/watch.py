@@ -130,7 +130,9 @@ class Watch:
             return
         notes = self._worker.network.send([PromiseSearch(tags={PARENT: completion.id}, limit=1000)])[0].promises or ()
         reasons = [note.tags[HALT_TAG] for note in notes if HALT_TAG in note.tags]
-        self.completed(completion.id, Raised(ExecutionHalted(completion.id, reasons[-1] if reasons else "no reason given")))
+        self.completed(
+            completion.id, Raised(ExecutionHalted(completion.id, reasons[-1] if reasons else "no reason given"))
+        )
 
     def _poll(self, completion: Completion, pause: float) -> None:
         def look() -> None:

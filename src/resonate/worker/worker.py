@@ -39,8 +39,9 @@ from resonate.protocol.requests import (
     TaskHalt,
     TaskRelease,
 )
+from resonate.registry import Registry
 from resonate.values import encode
-from resonate.worker.held import Completion, Held
+from resonate.worker.held import Held
 from resonate.worker.intake import Intake
 from resonate.worker.lease import Leases
 from resonate.worker.loop import Loop
@@ -48,7 +49,6 @@ from resonate.worker.pool import Pool
 from resonate.worker.threads import Threads
 from resonate.worker.ticker import PULSE, Ticker
 from resonate.worker.watch import Watch
-from resonate.registry import Registry
 
 WARM_LIMIT: Final = 50_000
 """Suspended executions kept in memory; beyond it the ones that will wake last are closed."""
@@ -217,7 +217,9 @@ class Worker:
         try:
             return self.network.send(batch, chain=held.execution.stop is None)
         except ResonateStoreError as error:
-            _LOG.warning("%s: writing failed, another attempt will be made by whoever gets it next: %s", held.execution.id, error)
+            _LOG.warning(
+                "%s: writing failed, another attempt will be made by whoever gets it next: %s", held.execution.id, error
+            )
             self._release(held)
             self.stop_execution(held, ExecutionStopped(f"{held.execution.id}: {error}"))
             return None
@@ -323,7 +325,7 @@ class Worker:
     def settled_elsewhere(self, promise: Promise) -> None:
         """The root `promise` was settled by somebody else: tell its code and its waiters."""
         held = self.held.get(promise.id) or self.warm.get(promise.id)
-        if held is not None and not held.closing or held is not None and held.suspended:
+        if (held is not None and not held.closing) or (held is not None and held.suspended):
             if promise.state == CANCELED:
                 self.stop_execution(held, ResonateCanceledError(promise.id))
             else:
@@ -332,7 +334,9 @@ class Worker:
 
     def retrying(self, held: Held, call: Call, delay: float) -> None:
         """Say that `call` failed and is tried again."""
-        call.context.logger.warning("attempt %d of %s failed, trying again in %g s", call.attempt, call.name or call.id, delay)
+        call.context.logger.warning(
+            "attempt %d of %s failed, trying again in %g s", call.attempt, call.name or call.id, delay
+        )
 
     def _release(self, held: Held) -> None:
         execution = held.execution
@@ -429,7 +433,9 @@ class Worker:
             return
         last = sorted(self.warm.values(), key=lambda held: held.execution.wakes_at(), reverse=True)
         for held in last[:WARM_SPARE]:
-            self.stop_execution(held, ExecutionStopped(f"{held.execution.id} makes room for others; it is replayed when it wakes"))
+            self.stop_execution(
+                held, ExecutionStopped(f"{held.execution.id} makes room for others; it is replayed when it wakes")
+            )
 
 
 __all__ = ["NonDeterminismError", "Options", "Worker", "outcome_of"]

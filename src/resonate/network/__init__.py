@@ -1,0 +1,1 @@
+"""Where requests go: embedded in this process, or over a wire."""

@@ -1,0 +1,73 @@
+"""The network without a network: a service in this process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from resonate.protocol.records import Message
+from resonate.protocol.requests import Request, Response
+from resonate.service.delivery import Subscription
+from resonate.service.service import Service
+
+
+class EmbeddedNetwork:
+    """Calls a service directly, on the caller's thread.
+
+    Args:
+        service: started and stopped by whoever made it.
+        group, pid: whose messages to receive.
+        catch_all: receive the messages of every group; for a client that is alone in its world.
+    """
+
+    def __init__(self, service: Service, group: str, pid: str, *, catch_all: bool = False) -> None:
+        self.service = service
+        self.group = group
+        self.pid = pid
+        self.inline = service.storage.immediate
+        self._catch_all = catch_all
+        self._subscription: Subscription | None = None
+        self._wake: Callable[[], None] | None = None
+
+    def start(self) -> None:
+        """Begin to receive messages. Idempotent."""
+        if self._subscription is None and self._wake is not None:
+            self._subscription = Subscription(self.group, self.pid, self._wake, self._catch_all)
+            self.service.subscribe(self._subscription)
+
+    def stop(self) -> None:
+        """Receive nothing more. Idempotent."""
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None:
+            subscription.close()
+
+    def now(self) -> int:
+        """The storage's clock, milliseconds since the epoch."""
+        return self.service.now()
+
+    def send(self, requests: Sequence[Request], *, chain: bool = False) -> list[Response]:
+        """Answer `requests` in order; see `Network.send`."""
+        return self.service.handle(requests, chain=chain, trusted=True)
+
+    async def asend(self, requests: Sequence[Request], *, chain: bool = False) -> list[Response]:
+        """`send` for an event loop, which a storage that does I/O would block."""
+        if self.inline:
+            return self.send(requests, chain=chain)
+        return await asyncio.to_thread(self.send, requests, chain=chain)
+
+    def listen(self, wake: Callable[[], None]) -> None:
+        """Have `wake` called when `take` may have something."""
+        self._wake = wake
+
+    def take(self, limit: int) -> list[Message]:
+        """Up to `limit` messages for this client."""
+        subscription = self._subscription
+        return [] if subscription is None else subscription.take(limit)
+
+    def anycast(self, group: str) -> str:
+        """The address of any worker of `group`."""
+        return f"poll://any@{group}"
+
+    def unicast(self) -> str:
+        """The address of this very client."""
+        return f"poll://uni@{self.group}/{self.pid}"

@@ -1,0 +1,1 @@
+"""The running protocol: a storage, a clock, timers and delivery."""

@@ -1,0 +1,263 @@
+"""handle(requests): many callers, one transaction.
+
+Callers of any thread hand requests in. Whoever finds the service free applies its own and
+everything that waits in one transaction, wakes the callers and passes the lead on (flat
+combining): no hand-off when it is idle, group commit when it is busy. Messages leave only
+after the commit. One instant `now` holds for a whole batch and never goes backwards.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Sequence
+from typing import Final
+
+from resonate.clock import Clock
+from resonate.errors import ResonateStoreError
+from resonate.protocol import chain as chains
+from resonate.protocol import machine, validation
+from resonate.protocol.requests import (
+    DebugReset,
+    DebugSnap,
+    DebugStart,
+    DebugStop,
+    DebugTick,
+    Request,
+    Response,
+)
+from resonate.protocol.steps import RETRY_TIMEOUT, Rules
+from resonate.service.delivery import Delivery, Subscription
+from resonate.service.timers import Timers
+from resonate.storage.base import Storage, Transaction
+
+ROUNDS: Final = 8
+"""Batches a leader serves for others before it passes the lead on and returns to its caller."""
+
+BATCH: Final = 256
+"""Callers served in one transaction at most."""
+
+_DEBUG: Final = (DebugStart, DebugStop, DebugReset, DebugTick, DebugSnap)
+_LOG: Final = logging.getLogger("resonate.service")
+
+
+class _Call:
+    """The requests of one caller, and what became of them."""
+
+    __slots__ = ("answers", "chain", "done", "error", "now", "requests", "trusted", "woken")
+
+    def __init__(self, requests: Sequence[Request], chain: bool, trusted: bool, now: int | None) -> None:
+        self.requests = requests
+        self.chain = chain
+        self.trusted = trusted
+        self.now = now
+        self.answers: list[Response] = []
+        self.error: Exception | None = None
+        self.done = False
+        self.woken: threading.Lock | None = None
+
+    def wake(self) -> None:
+        woken = self.woken
+        if woken is not None and woken.locked():
+            woken.release()
+
+
+class Service:
+    """Applies requests to a storage and does by itself what the protocol asks a server to do.
+
+    Args:
+        storage: keeps the rows.
+        clock: gives `now`.
+        retry_timeout: milliseconds between two offers of a task that nobody takes.
+        strict: answer as the bare specification where it differs.
+        debug: allow `debug.*` and requests that bring their own `now`.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        clock: Clock,
+        *,
+        retry_timeout: int = RETRY_TIMEOUT,
+        strict: bool = False,
+        debug: bool = False,
+    ) -> None:
+        self.storage = storage
+        self.rules = Rules(retry_timeout, strict)
+        self.debug = debug
+        self.clock = clock
+        self.delivery = Delivery(storage, clock)
+        self.timers = Timers(self)
+        self._now = 0
+        self._lead = threading.Lock()
+        self._queue: deque[_Call] = deque()
+
+    def start(self) -> None:
+        """Begin to fire what is due by itself. Idempotent."""
+        self.timers.start()
+
+    def stop(self) -> None:
+        """Stop firing; requests are still answered. Idempotent."""
+        self.timers.stop()
+
+    def now(self) -> int:
+        """The instant a request handed in now would have, milliseconds since the epoch."""
+        return max(self._now, self.clock.now())
+
+    def subscribe(self, subscription: Subscription) -> None:
+        """Have messages for `subscription` kept for it and announced to it, waiting ones included."""
+        self.delivery.subscribe(subscription)
+
+    def handle(
+        self, requests: Sequence[Request], *, chain: bool = False, trusted: bool = False, now: int | None = None
+    ) -> list[Response]:
+        """Answer `requests` in order; returns when all their writes are durable.
+
+        Args:
+            requests: each is one transition.
+            chain: stop after the first answer that `protocol.chain.holds` refuses.
+            trusted: the caller has checked the field rules.
+            now: the instant to use, for debug only; else the clock's.
+
+        Raises:
+            ResonateStoreError: the requests could not be applied.
+        """
+        call = _Call(requests, chain, trusted, now)
+        if self._lead.acquire(blocking=False):
+            try:
+                self._transact([call])
+            finally:
+                self._lead.release()
+            self._pass_on()
+        else:
+            self._wait(call)
+        self._after()
+        if call.error is not None:
+            raise call.error
+        return call.answers
+
+    def tick(self, now: int | None = None) -> None:
+        """Fire everything due, to a fixed point, on this thread."""
+        while self.fire(self.now() if now is None else now, limit=1_000_000):
+            pass
+
+    def fire(self, now: int, limit: int) -> int:
+        """Fire up to `limit` of what is due at `now` in one transaction; returns how many."""
+        with self._lead:
+            fired = self.timers.fire(now, limit)
+        self._pass_on()
+        self._after()
+        return fired
+
+    # ---- leading ------------------------------------------------------------------------------
+
+    def _wait(self, call: _Call) -> None:
+        """Wait until a leader has served `call`, or lead."""
+        call.woken = threading.Lock()
+        call.woken.acquire()
+        self._queue.append(call)
+        try:
+            while not call.done:
+                if self._lead.acquire(blocking=False):
+                    try:
+                        self._serve(call)
+                    finally:
+                        self._lead.release()
+                else:
+                    call.woken.acquire()
+        except BaseException:  # interrupted while waiting: nobody may wait for us to lead
+            if not call.done and call in self._queue:
+                self._queue.remove(call)
+            raise
+        finally:
+            self._pass_on()
+
+    def _serve(self, own: _Call) -> None:
+        """Serve what waits, our own call first or not, for a bounded number of rounds."""
+        for _ in range(ROUNDS):
+            batch = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH))]
+            if not batch:
+                return
+            try:
+                self._transact(batch)
+            finally:
+                for call in batch:
+                    if call.done:
+                        call.wake()
+                    elif call is not own:
+                        self._queue.append(call)
+            if own.done and len(self._queue) == 0:
+                return
+
+    def _pass_on(self) -> None:
+        """The lead is free: let the one who has waited longest take it."""
+        if self._queue:
+            try:
+                self._queue[0].wake()
+            except IndexError:  # served in between
+                return
+
+    def _transact(self, batch: list[_Call]) -> None:
+        storage = self.storage
+        requests = batch[0].requests if len(batch) == 1 else [r for call in batch for r in call.requests]
+        self._now = now = max(self._now, self.clock.now())
+        transaction = storage.begin(lambda: machine.footprint(requests))
+        try:
+            for call in batch:
+                self._apply(transaction, call, now)
+            transaction.commit()
+        except BaseException:
+            transaction.rollback()
+            raise
+        for call in batch:
+            call.done = True
+
+    def _apply(self, transaction: Transaction, call: _Call, now: int) -> None:
+        answers = call.answers
+        if call.now is not None and self.debug:
+            now = call.now
+        rules = self.rules
+        try:
+            for request in call.requests:
+                answer = None if call.trusted else self._check(request, now)
+                if answer is None:
+                    answer, effects = machine.HANDLERS[type(request)](transaction, request, now, rules)
+                    if effects:
+                        transaction.apply(effects)
+                answers.append(answer)
+                if call.chain and not chains.holds(request, answer):
+                    return
+        except Exception as error:
+            _LOG.exception("a request failed, nothing of it was stored: %r", call.requests[len(answers)])
+            call.error = ResonateStoreError(f"{type(error).__name__}: {error}", 500)
+
+    def _check(self, request: Request, now: int) -> Response | None:
+        if isinstance(request, _DEBUG):
+            return self._debug(request)
+        problem = validation.check(request, strict=self.rules.strict)
+        return None if problem is None else Response(400, error=problem)
+
+    def _debug(self, request: Request) -> Response | None:
+        if not self.debug:
+            return Response(403, error="debug operations are not enabled")
+        match request:
+            case DebugStart():
+                self.timers.pause()
+            case DebugStop():
+                self.timers.resume()
+            case DebugTick(time):
+                while self.timers.fire(time, 1_000_000):
+                    pass
+        return None
+
+    def _after(self) -> None:
+        """After a commit: hand out its messages, and have the sleeper look at earlier timers."""
+        delivery = self.delivery
+        delivery.hand_out()
+        due = self.storage.next_due()
+        if due is not None and due < self.timers.wakes_at:
+            self.timers.look_again()
+
+
+__all__ = ["Service", "Subscription"]

@@ -1,0 +1,123 @@
+"""Fires what is due: deadlines, leases, offers, schedules. One thread, asleep in between."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING, Final
+
+from resonate.protocol import steps
+from resonate.protocol.machine import Footprint
+from resonate.storage.base import PROMISE, SCHEDULE, TASK
+
+if TYPE_CHECKING:
+    from resonate.service.service import Service
+
+BATCH: Final = 100
+"""Timers fired in one transaction; requests are served in between."""
+
+SWEEP: Final = 30.0
+"""Seconds after which the sleeper looks by itself, whatever it has been told (protocol P5)."""
+
+NEVER: Final = float("inf")
+
+_LOG: Final = logging.getLogger("resonate.service")
+_ORDER: Final = {PROMISE: 0, TASK: 1, SCHEDULE: 2}
+_STEPS: Final = {PROMISE: steps.time_out, TASK: steps.wake, SCHEDULE: steps.fire}
+
+
+class Timers:
+    """The sleeper of one service."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._paused = False
+        self._stopped = False
+        self.wakes_at = NEVER
+
+    def start(self) -> None:
+        """Start the thread. Idempotent."""
+        with self._changed:
+            if self._thread is None and not self._stopped:
+                self._service.clock.watch(self.look_again)
+                self.wakes_at = float("-inf")
+                self._thread = threading.Thread(target=self._run, name="resonate-timers", daemon=True)
+                self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread. Idempotent."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify()
+            thread, self._thread = self._thread, None
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+
+    def pause(self) -> None:
+        """Fire nothing until `resume`."""
+        self._paused = True
+
+    def resume(self) -> None:
+        """Fire again."""
+        self._paused = False
+        self.look_again()
+
+    def look_again(self) -> None:
+        """Something may be due earlier than it was, or time has jumped."""
+        with self._changed:
+            self.wakes_at = float("-inf")
+            self._changed.notify()
+
+    def fire(self, now: int, limit: int) -> int:
+        """Fire up to `limit` due timers in one transaction; the caller leads the service."""
+        service = self._service
+        due = service.storage.due(now, limit)
+        if not due:
+            return 0
+        due.sort(key=lambda timer: _ORDER[timer[0]])
+        transaction = service.storage.begin(lambda: _footprint(due))
+        try:
+            for kind, id in due:
+                effects = _STEPS[kind](transaction, service.rules, id, now)
+                if effects:
+                    transaction.apply(effects)
+            transaction.commit()
+        except BaseException:
+            transaction.rollback()
+            raise
+        return len(due)
+
+    def _run(self) -> None:
+        service = self._service
+        while not self._stopped:
+            try:
+                fired = 0 if self._paused else service.fire(service.now(), BATCH)
+                service.delivery.move_on()
+            except Exception:
+                _LOG.exception("firing timers failed; trying again")
+                fired = 0
+            if not fired:
+                self._sleep()
+
+    def _sleep(self) -> None:
+        service = self._service
+        with self._changed:
+            if self._stopped:
+                return
+            due = None if self._paused else service.storage.next_due()
+            moves = service.delivery.next_move()
+            self.wakes_at = min(NEVER if due is None else due, NEVER if moves is None else moves)
+            now = service.now()
+            if self.wakes_at <= now:
+                return
+            wait = SWEEP if self.wakes_at == NEVER else min(SWEEP, (self.wakes_at - now) / 1000)
+            self._changed.wait(wait if service.clock.runs else None)
+            self.wakes_at = float("-inf")
+
+
+def _footprint(due: list[tuple[str, str]]) -> Footprint:
+    return Footprint(
+        {id for kind, id in due if kind != SCHEDULE}, {id for kind, id in due if kind == SCHEDULE}, set()
+    )

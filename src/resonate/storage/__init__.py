@@ -1,0 +1,1 @@
+"""Rows at rest: load, save, find what is due; decides nothing."""

@@ -1,0 +1,64 @@
+"""The contract of a storage: rows at rest. It keeps; only `protocol.machine` decides.
+
+A batch of requests is one transaction: `begin` loads and locks every row the batch may
+touch, in one query and one lock order; steps read the rows and `apply` their effects to
+them; `commit` stores all of it at once. No protocol rule lives here, no SQL outside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, Literal, Protocol
+
+from resonate.protocol.machine import Footprint
+from resonate.protocol.rows import Effect, Send, View
+
+Timer = tuple[Literal["promise", "task", "schedule"], str]
+"""Something that is due: which kind of row, and its id."""
+
+PROMISE: Final = "promise"
+TASK: Final = "task"
+SCHEDULE: Final = "schedule"
+
+
+class Transaction(View, Protocol):
+    """The rows of one batch, as they are after the steps applied so far."""
+
+    def apply(self, effects: Sequence[Effect]) -> None:
+        """Make the effects of one step visible to the following steps: all of them or none."""
+
+    def commit(self) -> None:
+        """Store all effects; durable when this returns, or nothing has changed.
+
+        Raises:
+            StorageUnavailable: nothing was written; running the same batch again is safe.
+            OutcomeUnknown: the answer to the commit was lost; read before deciding.
+        """
+
+    def rollback(self) -> None:
+        """Forget what has been applied and free the rows."""
+
+
+class Storage(Protocol):
+    """Rows at rest, for any number of services."""
+
+    immediate: bool
+    """True if a transaction does no I/O, so that an event loop may run one."""
+
+    def begin(self, footprint: Callable[[], Footprint]) -> Transaction:
+        """Load and lock the rows of a batch; `footprint` says which, if the storage needs to know."""
+
+    def due(self, now: int, limit: int) -> list[Timer]:
+        """Up to `limit` rows whose timer has come at `now`; each is offered once per timer."""
+
+    def next_due(self) -> int | None:
+        """The next instant at which something may be due; None if nothing is waiting."""
+
+    def fresh(self) -> list[Send]:
+        """The messages put into the outbox since the last call."""
+
+    def outbox(self) -> list[Send]:
+        """All messages that nobody has taken."""
+
+    def take(self, keys: Sequence[tuple[str, ...]]) -> list[Send]:
+        """Remove messages from the outbox; those taken back or taken already are missing."""

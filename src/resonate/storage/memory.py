@@ -1,0 +1,217 @@
+"""Rows in the memory of this process: dicts, and a heap of instants.
+
+A transaction is the storage itself: steps read the dicts, effects change them at once.
+That is safe because one service applies one step at a time, and because `apply` rolls
+forward when it is interrupted, so that a step is never half there.
+"""
+
+from __future__ import annotations
+
+import heapq
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+from resonate.protocol.machine import Footprint
+from resonate.protocol.records import ACQUIRED, BRANCH, PENDING, Promise, Schedule
+from resonate.protocol.rows import (
+    DropSchedule,
+    Effect,
+    PromiseRow,
+    Reset,
+    Resume,
+    Send,
+    TaskRow,
+    Unsend,
+    is_external,
+)
+from resonate.storage.base import PROMISE, SCHEDULE, TASK, Timer
+
+HEAP_SPARE: Final = 4096
+"""Timers that may be dead before the heap is gone through; most timers die before they are due."""
+
+Row = TypeVar("Row")
+
+
+class MemoryStorage:
+    """Keeps everything in this process, for as long as it lives."""
+
+    immediate = True
+
+    def __init__(self) -> None:
+        self._clear()
+
+    def _clear(self) -> None:
+        self._promises: dict[str, PromiseRow] = {}
+        self._tasks: dict[str, TaskRow] = {}
+        self._schedules: dict[str, Schedule] = {}
+        self._branches: dict[str, list[str]] = {}
+        self._outbox: dict[tuple[str, ...], Send] = {}
+        self._fresh: list[Send] = []
+        self._heap: list[tuple[int, str, str]] = []
+        self._compact_at = HEAP_SPARE
+
+    # ---- transaction -------------------------------------------------------------------------
+
+    def begin(self, footprint: Callable[[], Footprint]) -> MemoryStorage:
+        return self
+
+    def apply(self, effects: Sequence[Effect]) -> None:
+        try:
+            for effect in effects:
+                _APPLY[type(effect)](self, effect)
+        except BaseException:  # interrupted: each effect may be applied twice, so do all again
+            for effect in effects:
+                _APPLY[type(effect)](self, effect)
+            raise
+
+    def commit(self) -> None:
+        """Nothing is left to do: `apply` has done it."""
+
+    def rollback(self) -> None:
+        """A step is applied as a whole or not at all, so there is nothing to take back."""
+
+    # ---- view -----------------------------------------------------------------------------------
+
+    def promise(self, id: str) -> PromiseRow | None:
+        return self._promises.get(id)
+
+    def task(self, id: str) -> TaskRow | None:
+        return self._tasks.get(id)
+
+    def schedule(self, id: str) -> Schedule | None:
+        return self._schedules.get(id)
+
+    def branch(self, branch: str) -> Iterator[Promise]:
+        ids = set(self._branches.get(branch, ()))
+        root = self._promises.get(branch)
+        if root is not None and root.promise.tags.get(BRANCH) == branch:
+            ids.add(branch)
+        for id in sorted(ids):
+            yield self._promises[id].promise
+
+    def reachable(self, id: str) -> bool:
+        return True
+
+    def promises(self, after: str | None) -> Iterator[PromiseRow]:
+        return _above(self._promises, after)
+
+    def tasks(self, after: str | None) -> Iterator[TaskRow]:
+        return _above(self._tasks, after)
+
+    def schedules(self, after: str | None) -> Iterator[Schedule]:
+        return _above(self._schedules, after)
+
+    def messages(self) -> list[Send]:
+        return list(self._outbox.values())
+
+    # ---- timers and outbox ---------------------------------------------------------------------
+
+    def due(self, now: int, limit: int) -> list[Timer]:
+        found: list[Timer] = []
+        heap = self._heap
+        while heap and heap[0][0] <= now and len(found) < limit:
+            entry = heapq.heappop(heap)
+            if self._alive(entry):
+                found.append((entry[1], entry[2]))  # type: ignore[arg-type]
+        return found
+
+    def next_due(self) -> int | None:
+        return self._heap[0][0] if self._heap else None
+
+    def fresh(self) -> list[Send]:
+        if not self._fresh:
+            return []
+        fresh, self._fresh = self._fresh, []
+        return fresh
+
+    def outbox(self) -> list[Send]:
+        return list(self._outbox.values())
+
+    def take(self, keys: Sequence[tuple[str, ...]]) -> list[Send]:
+        taken = (self._outbox.pop(key, None) for key in keys)
+        return [send for send in taken if send is not None]
+
+    # ---- effects ------------------------------------------------------------------------------------
+
+    def _put_promise(self, row: PromiseRow) -> None:
+        promise = row.promise
+        id = promise.id
+        known = self._promises.get(id)
+        self._promises[id] = row
+        if known is None:
+            branch = promise.tags.get(BRANCH)
+            if branch is not None and branch != id:
+                members = self._branches.get(branch)
+                if members is None:
+                    self._branches[branch] = [id]
+                else:
+                    members.append(id)
+            if promise.state == PENDING and is_external(promise):
+                self._arm(promise.timeout_at, PROMISE, id)
+
+    def _put_task(self, row: TaskRow) -> None:
+        self._tasks[row.id] = row
+        if row.state == ACQUIRED:
+            self._arm(row.expires_at, TASK, row.id)  # type: ignore[arg-type]
+        elif row.state == PENDING:
+            self._arm(row.retry_at, TASK, row.id)  # type: ignore[arg-type]
+
+    def _put_schedule(self, row: Schedule) -> None:
+        self._schedules[row.id] = row
+        self._arm(row.next_run_at, SCHEDULE, row.id)
+
+    def _drop_schedule(self, effect: DropSchedule) -> None:
+        self._schedules.pop(effect.id, None)
+
+    def _send(self, send: Send) -> None:
+        self._outbox[send.key] = send
+        self._fresh.append(send)
+
+    def _unsend(self, effect: Unsend) -> None:
+        self._outbox.pop(effect.key, None)
+
+    def _resume(self, effect: Resume) -> None:
+        raise AssertionError(f"every row is reachable in memory, {effect.awaiter} too")
+
+    def _reset(self, effect: Reset) -> None:
+        self._clear()
+
+    def _arm(self, at: int, kind: str, id: str) -> None:
+        heap = self._heap
+        heapq.heappush(heap, (at, kind, id))
+        if len(heap) > self._compact_at:
+            self._heap = [entry for entry in heap if self._alive(entry)]
+            heapq.heapify(self._heap)
+            self._compact_at = 2 * len(self._heap) + HEAP_SPARE
+
+    def _alive(self, entry: tuple[int, str, str]) -> bool:
+        at, kind, id = entry
+        if kind == PROMISE:
+            row = self._promises.get(id)
+            return row is not None and row.promise.state == PENDING and row.promise.timeout_at == at
+        if kind == TASK:
+            task = self._tasks.get(id)
+            return task is not None and at in (task.expires_at, task.retry_at)
+        schedule = self._schedules.get(id)
+        return schedule is not None and schedule.next_run_at == at
+
+
+def _above(rows: Mapping[str, Row], after: str | None) -> Iterator[Row]:
+    """The rows with ids above `after`, in the order of their ids' bytes (UTF-8 keeps code point order)."""
+    ids: Iterable[str] = sorted(rows)
+    if after is not None:
+        ids = ids[bisect_right(ids, after) :]  # type: ignore[index,arg-type]
+    return (rows[id] for id in ids)
+
+
+_APPLY: Final[dict[type, Callable[[MemoryStorage, Any], None]]] = {
+    PromiseRow: MemoryStorage._put_promise,
+    TaskRow: MemoryStorage._put_task,
+    Schedule: MemoryStorage._put_schedule,
+    DropSchedule: MemoryStorage._drop_schedule,
+    Send: MemoryStorage._send,
+    Unsend: MemoryStorage._unsend,
+    Resume: MemoryStorage._resume,
+    Reset: MemoryStorage._reset,
+}
