@@ -129,29 +129,26 @@ class CombinedEncoder(Generic[T, U, V]):
         return self._left.decode(self._right.decode(obj))
 
 
-class HeaderEncoder(Generic[T]):
-    """Text as one entry of a dict: `{key: text}`.
+class HeaderEncoder(Generic[T, U]):
+    """What another encoder gives, as the entry of a dict: `{key: ...}`.
 
     Args:
         key: the entry's key.
-        encoder: makes the text; JSON if None.
+        encoder: makes the entry's value.
     """
 
-    def __init__(self, key: str, encoder: Encoder[T, str | None] | None = None) -> None:
+    def __init__(self, key: str, encoder: Encoder[T, U]) -> None:
         self._key = key
-        self._encoder: Encoder[Any, str | None] = encoder if encoder is not None else JsonEncoder()
+        self._encoder = encoder
 
-    def encode(self, obj: T) -> dict[str, str] | None:
-        """The dict; None if there is no text."""
-        text = self._encoder.encode(obj)
-        return None if text is None else {self._key: text}
+    def encode(self, obj: T) -> dict[str, U] | None:
+        """The dict; None if the other encoder keeps nothing."""
+        value = self._encoder.encode(obj)
+        return None if value is None else {self._key: value}
 
-    def decode(self, obj: dict[str, str] | None) -> T | None:
+    def decode(self, obj: dict[str, U] | None) -> T | None:
         """The value of the entry; None without it."""
-        if not obj or self._key not in obj:
-            return None
-        value: T = self._encoder.decode(obj[self._key])
-        return value
+        return self._encoder.decode(obj[self._key]) if obj and self._key in obj else None
 
 
 class PairEncoder(Generic[T, U, V]):

@@ -44,6 +44,7 @@ class Signature:
         "_fits_from",
         "_fits_to",
         "_hints",
+        "_positions",
         "_ref",
         "annotated",
         "kind",
@@ -52,6 +53,7 @@ class Signature:
     )
 
     returns: Any
+    _positions: tuple[Any, ...]
 
     def __init__(self, func: Callable[..., Any]) -> None:
         code: CodeType = func.__code__
@@ -69,11 +71,14 @@ class Signature:
         self._fits_from, self._fits_to = _counts(func, code)
 
     def __getattr__(self, name: str) -> Any:
-        """Resolve `returns` at its first use; afterwards it is an ordinary attribute."""
-        if name != "returns":
-            raise AttributeError(f"'Signature' object has no attribute {name!r}")
-        self.returns = _result_of(self._annotations().get("return", Any), self.kind)
-        return self.returns
+        """Resolve annotations at their first use; afterwards these are ordinary attributes."""
+        if name == "returns":
+            self.returns = _result_of(self._annotations().get("return", Any), self.kind)
+            return self.returns
+        if name == "_positions":
+            self._positions = tuple(self.annotation(at) for at in range(self._code.co_argcount - 1))
+            return self._positions
+        raise AttributeError(f"'Signature' object has no attribute {name!r}")
 
     def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Check that the arguments fit behind the context.
@@ -90,6 +95,13 @@ class Signature:
     def annotation(self, parameter: int | str) -> Any:
         """The annotation of an argument, by position behind the context or by name; else `Any`."""
         return self._annotations().get(self.parameter(parameter), Any)
+
+    def positional(self, count: int) -> tuple[Any, ...]:
+        """The annotations of the first `count` positional arguments behind the context."""
+        fixed = self._positions
+        if count <= len(fixed):
+            return fixed
+        return (*fixed, *(self.annotation(at) for at in range(len(fixed), count)))
 
     def parameter(self, argument: int | str) -> str:
         """The name of the parameter that takes an argument."""

@@ -275,10 +275,12 @@ class Model:
         if id not in self.promises:
             self.create(id, wanted.timeout_at, wanted.param, wanted.tags, now, now)
         self.demand(422, id in self.tasks)
+        resumed: list[str] = []
         if self.live(id, now):
             self.demand(409, self.tasks[id].state == "pending")
+            resumed = list(self.tasks[id].resumes)
             self.acquire(id, request.pid, request.ttl, now)
-        return self.claimed(id, now, request.preload)
+        return replace(self.claimed(id, now, request.preload), resumed=resumed)
 
     def task_acquire(self, request: rq.TaskAcquire, now: int) -> Response:
         self.known(request.id in self.tasks)
@@ -357,6 +359,7 @@ class Model:
     def schedule_create(self, request: rq.ScheduleCreate, now: int) -> Response:
         if request.id not in self.schedules:
             first = cron.next_occurrence(request.cron, now)
+            self.demand(400, first is not None)
             assert first is not None
             self.schedules[request.id] = Schedule(
                 request.id,

@@ -200,7 +200,8 @@ def a_holder_asks_to_be_told(pick: Pick, model: Model, now: int) -> tuple[int, r
 
 
 def schedules_change(pick: Pick, model: Model, now: int) -> tuple[int, rq.Request]:
-    id, template = pick(SCHEDULES), pick(["{{.id}}-{{.timestamp}}", "{{.id}}-once", "x"])
+    id = pick(SCHEDULES)
+    template = pick(["{{.id}}-{{.timestamp}}", "{{.id}}-once", "x" if id == "s" else "y"])
     cron, timeout = pick(["* * * * *", "*/30 * * * * *"]), pick([0, 10, 100_000])
     create = rq.ScheduleCreate(id, cron, template, timeout, promise_tags=TARGET)
     return now, create if pick([True, False]) else rq.ScheduleDelete(id)

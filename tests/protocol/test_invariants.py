@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace as changed
 
+from resonate.errors import ResonateStoreError
+from resonate.protocol import machine, steps
 from resonate.protocol import requests as rq
 from resonate.protocol.records import EMPTY, Execute, Message, Promise, Schedule, Task, Unblock, Value
 
@@ -315,6 +317,28 @@ def test_a_server_with_one_bug_is_found_out(buggy: Callable[[], Any]) -> None:
     with pytest.raises(AssertionError):
         for seed in SEEDS:
             play_seed(seed, buggy)
+
+
+PATCHES: dict[str, tuple[Any, str, Any]] = {
+    "resuming the dead": (steps, "is_live", lambda promise, now: promise.state == "pending"),
+    "acting on the dead": (machine, "is_live", lambda promise, now: promise.state == "pending"),
+    "showing raw rows": (machine, "project", lambda promise, now: promise),
+    "awaiting internal promises": (machine, "is_external", lambda promise, strict: True),
+    "leases without length": (machine, "later", lambda instant, duration: instant),
+    "offers every millisecond": (steps, "later", lambda instant, duration: instant + 1),
+    "an empty preload": (machine, "_preload", lambda *_: []),
+    "forgetting callbacks": (machine, "_with_callback", lambda row, awaiter: ()),
+}
+
+
+@pytest.mark.parametrize("patch", PATCHES)
+def test_a_machine_with_one_function_replaced_is_found_out(patch: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, name, replacement = PATCHES[patch]
+    monkeypatch.setattr(module, name, replacement)
+
+    with pytest.raises((AssertionError, ResonateStoreError)):
+        for seed in SEEDS:
+            play_seed.__wrapped__(seed)
 
 
 def test_the_bugs_are_the_only_difference() -> None:

@@ -1,0 +1,146 @@
+"""Exceptions split into plain JSON and type information, and put together again.
+
+The plain form is the one of other languages: `{"__type": "error", "message", "name",
+"stack"}`. Beside it go class, args, attributes, notes and cause. Parts that cannot be
+carried are left out or become text: a failure must always be storable. An exception is
+built without running its class's own code: by the `__new__` and `__init__` of the builtin
+class it extends. If that does not work, a `RemoteError` stands for it.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from resonate.errors import RemoteError
+from resonate.values.classes import Unfit, find, name_of
+
+Split = Callable[[Any], tuple[Any, Any]]
+Join = Callable[[Any, Any], Any]
+
+STACK_LIMIT: Final = 10_000
+"""Characters of a traceback that are kept, its end: an error that passes many calls must not grow for ever."""
+
+CAUSES: Final = 8
+"""Causes of causes that are kept."""
+
+TRACEBACK: Final = "remote_traceback"
+"""The attribute of a rebuilt exception that holds the text of its original traceback."""
+
+_SHOWN: Final = 200
+
+
+def split_error(error: BaseException, split: Split, causes: int = CAUSES) -> tuple[dict[str, Any], list[Any]]:
+    """The plain form of `error` and its node in the type tree."""
+    stack = stack_of(error)
+    name = error.type_name if isinstance(error, RemoteError) else type(error).__name__
+    plain = {"__type": "error", "message": message_of(error), "name": name, "stack": stack}
+    info: dict[str, Any] = {}
+    try:
+        info["class"] = name_of(type(error))
+    except Unfit:
+        return plain, ["error", info]
+    args = _args_of(error)
+    if args:
+        info["args"] = [_split_or_text(arg, split) for arg in args]
+    state = _state_of(error, split)
+    if state:
+        info["state"] = state
+    notes = [note for note in getattr(error, "__notes__", ()) if isinstance(note, str) and not note.startswith(_NOTE)]
+    if notes:
+        info["notes"] = notes
+    if error.__cause__ is not None and causes > 0:
+        info["cause"] = split_error(error.__cause__, split, causes - 1)
+    return plain, ["error", info]
+
+
+def join_error(plain: Mapping[str, Any], info: Mapping[str, Any], join: Join) -> Exception:
+    """The exception that `split_error` took apart, or a `RemoteError`."""
+    name, message, stack = str(plain["name"]), str(plain["message"]), str(plain.get("stack") or "")
+    error = _build(info, join) or RemoteError(name, message, stack)
+    if stack:
+        error.__dict__[TRACEBACK] = stack
+    notes = [str(note) for note in info.get("notes", ())]
+    if stack:
+        notes.append(_NOTE + stack.rstrip())
+    if notes:
+        error.__dict__["__notes__"] = notes
+    if "cause" in info:
+        cause_plain, cause_node = info["cause"]
+        cause = join_error(cause_plain, cause_node[1], join)
+        BaseException.__dict__["__cause__"].__set__(error, cause)  # also on a class that is frozen
+    return error
+
+
+def message_of(error: BaseException) -> str:
+    """The text of an exception, also of one whose `__str__` fails."""
+    try:
+        return str(error)
+    except Exception:
+        return f"<{type(error).__name__} whose text cannot be made>"
+
+
+def stack_of(error: BaseException) -> str:
+    """The traceback as text, behind the one it had in another process or attempt."""
+    earlier = error.__dict__.get(TRACEBACK, "") if hasattr(error, "__dict__") else ""
+    here = "".join(traceback.format_tb(error.__traceback__))
+    if earlier and not here:
+        text = str(earlier)
+    else:
+        text = f"{earlier}{_TITLE}{here}{type(error).__name__}: {message_of(error)}\n"
+    return text if len(text) <= STACK_LIMIT else "... " + text[-STACK_LIMIT:]
+
+
+_TITLE: Final = "Traceback (most recent call last):\n"
+_NOTE: Final = "Raised by the durable function here:\n"
+
+
+def _build(info: Mapping[str, Any], join: Join) -> Exception | None:
+    cls = find(info["class"]) if "class" in info else None
+    if cls is None or not issubclass(cls, Exception):
+        return None
+    try:
+        args = tuple(join(plain, node) for plain, node in info.get("args", ()))
+        state = {key: join(plain, node) for key, (plain, node) in info.get("state", {}).items()}
+        base: Any = next(base for base in cls.__mro__ if base.__module__ == "builtins")
+        error: Exception = base.__new__(cls, *args)
+        base.__init__(error, *args)
+        error.__dict__.update(state)
+    except Exception:  # whatever is wrong with it, the stand-in says what happened
+        return None
+    return error
+
+
+def _args_of(error: BaseException) -> tuple[Any, ...]:
+    """What its builtin class has to be called with; an `OSError` takes its file names out of `args`."""
+    if not isinstance(error, OSError) or error.filename is None:
+        return error.args
+    if error.filename2 is None:
+        return (error.errno, error.strerror, error.filename)
+    return (error.errno, error.strerror, error.filename, None, error.filename2)
+
+
+def _state_of(error: BaseException, split: Split) -> dict[str, Any]:
+    state = {}
+    for key, value in error.__dict__.items():
+        if key in (TRACEBACK, "__notes__"):
+            continue
+        try:
+            state[key] = split(value)
+        except Exception:  # an attribute such as a connection: the exception is worth more than it
+            continue
+    return state
+
+
+def _split_or_text(value: Any, split: Split) -> tuple[Any, Any]:
+    try:
+        return split(value)
+    except Exception:  # the same: a text that shows it is better than no exception
+        try:
+            return repr(value)[:_SHOWN], None
+        except Exception:
+            return f"<{type(value).__name__}>", None
+
+
+__all__ = ["join_error", "message_of", "split_error", "stack_of"]
