@@ -15,6 +15,7 @@ from resonate.clock import SystemClock
 from resonate.context import Context, Shared
 from resonate.errors import (
     ClientStopped,
+    DecodeError,
     ForkedClient,
     IdConflict,
     InsideEventLoop,
@@ -24,7 +25,7 @@ from resonate.errors import (
 from resonate.execution.begin import ID_LIMIT
 from resonate.execution.call import DETACHED, Call
 from resonate.execution.commands import address
-from resonate.execution.records import CALL_TAG, agree, describe, identity, split
+from resonate.execution.records import CALL_TAG, identity, split
 from resonate.function import Function
 from resonate.handle import Handle
 from resonate.network.base import Network
@@ -47,7 +48,7 @@ from resonate.signatures import Signature
 from resonate.signatures import describe as describe_function
 from resonate.storage.memory import MemoryStorage
 from resonate.stores import PromiseClient, ScheduleClient, network_for
-from resonate.values import digest, encode_call
+from resonate.values import decode_call, digest, encode_call
 from resonate.worker.held import Completion, Held
 from resonate.worker.pool import Pool
 from resonate.worker.worker import Worker
@@ -56,6 +57,10 @@ KEY_TAG: Final = "resonate:py:ikey"
 """The idempotency key, where it is not the id."""
 
 CANCEL_PAGE: Final = 1000
+"""Promises read at once when what is below a cancelled root is looked for."""
+
+SHOWN: Final = 200
+"""Characters of a call's arguments that an error shows."""
 
 _LOG: Final = logging.getLogger("resonate")
 
@@ -88,6 +93,7 @@ class Client:
         self._stopped = False
         self._bound: asyncio.AbstractEventLoop | None = None
         self._warned = False
+        self._warned_of_colon = False
 
     # ---- life --------------------------------------------------------------------------------------
 
@@ -182,8 +188,6 @@ class Client:
         nested = Pool.inside() is not None
         worker.admit(nested)
         create = self._create(id, call, opts)
-        returns = call.signature.returns if call.signature is not None else Any
-        completion = worker.watch.expect(id, returns, opts)
         request: Request = create if remote else TaskCreate(worker.network.pid, worker.ttl_ms, create)
         answer = worker.network.send((request,))[0]
         if answer.status == 409:
@@ -191,6 +195,8 @@ class Client:
         self._check(id, create, call, opts, answer)
         promise = answer.promise
         assert promise is not None
+        returns = call.signature.returns if call.signature is not None else Any
+        completion = worker.watch.expect(id, returns, opts)
         if promise.state != PENDING:
             worker.watch.settled(promise)
         elif answer.task is not None and answer.task.state == ACQUIRED:
@@ -270,8 +276,8 @@ class Client:
         worker = self._worker
         assert worker is not None
         origin = id.partition(":")[0]
-        if origin != id and id not in _WARNED:
-            _WARNED.add(id)
+        if origin != id and not self._warned_of_colon:
+            self._warned_of_colon = True
             _LOG.warning("root id %r holds a ':'; servers of the newer dialect refuse it, use '-' or '.' instead", id)
         tags = {
             ORIGIN: origin,
@@ -352,7 +358,15 @@ class Client:
 
 def describe_root(promise: Promise | PromiseCreate, text: str) -> str:
     """A root call as a person reads it: name, version, shortened arguments."""
-    return describe(text).removesuffix(" at -")
+    _, version, _, name, _ = split(text)
+    try:
+        call = decode_call(promise.param.data, promise.param.headers)
+        shown = [repr(arg) for arg in call.args] + [f"{key}={arg!r}" for key, arg in call.kwargs.items()]
+    except DecodeError:  # written by an encoder of the user's: only that encoder can read it
+        shown = ["…"]
+    arguments = ", ".join(shown)
+    arguments = arguments if len(arguments) <= SHOWN else arguments[:SHOWN] + "…"
+    return f"{name}({arguments}) version {version}"
 
 
 def check_id(id: object) -> None:
@@ -370,6 +384,4 @@ def check_id(id: object) -> None:
         raise InvalidId(id[:80] + "…", f"an id has at most {ID_LIMIT} bytes")
 
 
-_WARNED: Final[set[str]] = set()
-
-__all__ = ["Client", "RootCall", "agree", "check_id"]
+__all__ = ["Client", "RootCall", "check_id"]

@@ -436,6 +436,7 @@ class Context:
             )
         call.count += 1
         command.number(f"{call.prefix}{call.count}")
+        call.loose = command if call.loose is None else (call.loose, command)
         return command
 
 

@@ -14,7 +14,7 @@ from resonate.clock import SettableClock
 from resonate.protocol import machine, steps
 from resonate.protocol import requests as rq
 from resonate.protocol.machine import Footprint
-from resonate.protocol.records import Promise, Schedule
+from resonate.protocol.records import EMPTY, Promise, Schedule
 from resonate.protocol.rows import PromiseRow, Resume, Send, TaskRow, is_external
 from resonate.protocol.steps import Rules
 from resonate.service.service import Service
@@ -236,6 +236,18 @@ def test_a_step_on_what_is_over_does_nothing() -> None:
     assert list(steps.time_out(storage, RULES, "w", 100)) == []
     assert list(steps.wake(storage, RULES, "w", 100)) == []
     assert list(steps.wake(storage, RULES, "w", 50)) == []
+
+
+def test_a_promise_settles_even_if_its_task_is_missing() -> None:
+    """No request leads there; a storage that lost a row must not make its promise unsettleable."""
+    storage = MemoryStorage()
+    lost = Promise("w", "pending", EMPTY, EMPTY, {"resonate:target": "poll://any@g"}, 100, 0)
+    storage.apply([PromiseRow(lost)])
+
+    answer, effects = machine.apply(storage, resolve("w"), 1, RULES)
+
+    assert answer.status == 200
+    assert [type(effect) for effect in effects] == [PromiseRow]
 
 
 def test_a_schedule_whose_promises_have_no_target_fires_promises_without_tasks() -> None:

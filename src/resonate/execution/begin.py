@@ -72,6 +72,8 @@ def local(ex: Execution, owner: Call, command: LocalCommand) -> Call:
     if timeout is not None:
         deadline = min(deadline, ex.now() + int(timeout * 1000))
     call = Call.local(id, owner, signature, command.func, command.args, command.kwargs, deadline, options)
+    if deadline < owner.deadline:
+        ex.timed.append(call)
     call.name = command.name
     call.version = command.version
     call.hands_over = type(command) is Mapped
@@ -191,10 +193,34 @@ def choice(ex: Execution, owner: Call, command: Choice) -> Call:
 
 def member(ex: Execution, owner: Call, item: Command | Promise[Any]) -> Call:
     """A member of a choice: begun now, unless it has been begun before."""
+    owner.loose = without(owner.loose, item)
     handler = HANDLERS.get(type(item))
     if handler is None:
         raise UsageError(f"all, race and map take durable calls, got {item!r}: write ctx.run(f, ...) or a Promise")
     return handler(ex, owner, item)
+
+
+def forgotten(call: Call) -> list[Command]:
+    """The commands that the function has made and not yielded."""
+    found: list[Command] = []
+    rest = call.loose
+    while type(rest) is tuple:
+        rest, last = rest
+        found.insert(0, last)
+    return [rest, *found] if rest is not None else found
+
+
+def without(loose: Any, item: Any) -> Any:
+    """The chain of commands made and not yielded, less one of them."""
+    if loose is item or loose is None:
+        return None
+    if type(loose) is not tuple:
+        return loose
+    rest, last = loose
+    if last is item:
+        return rest
+    rest = without(rest, item)
+    return last if rest is None else (rest, last)
 
 
 def begun(ex: Execution, owner: Call, promise: Promise[Any]) -> Call:

@@ -23,6 +23,7 @@ from typing import Any, Final
 from resonate.errors import (
     EncodeError,
     ExecutionStopped,
+    ForgottenCommand,
     NonDeterminismError,
     NotACommand,
     ResonateTimedoutError,
@@ -31,10 +32,23 @@ from resonate.errors import (
 from resonate.execution import begin
 from resonate.execution.call import ASYNC, CHOICE, DETACHED, EXTERNAL, GENERATOR, LATENT, RETRY, TIMER, Call, Settled
 from resonate.execution.commands import Promise as Begun
+from resonate.execution.commands import Yieldable
 from resonate.execution.coroutine import Outcome, Raised, Returned
 from resonate.execution.records import RETRY_TAG, SEEN_TAG, Records
 from resonate.protocol import chain
-from resonate.protocol.records import BRANCH, EMPTY, ORIGIN, PARENT, PENDING, REJECTED, RESOLVED, SCOPE, Promise, Value
+from resonate.protocol.records import (
+    BRANCH,
+    EMPTY,
+    ORIGIN,
+    PARENT,
+    PENDING,
+    REJECTED,
+    RESOLVED,
+    SCOPE,
+    TIMEDOUT,
+    Promise,
+    Value,
+)
 from resonate.protocol.records import TIMER as TIMER_TAG
 from resonate.protocol.requests import (
     PromiseCreate,
@@ -88,6 +102,7 @@ class Execution:
         "sent",
         "starting",
         "stop",
+        "timed",
         "unwritten",
         "urgent",
         "version",
@@ -123,6 +138,7 @@ class Execution:
         self.sent = (0, 0)
         self.unwritten = 0
         self.urgent = 0
+        self.timed: list[Call] = []
         self.running = 0
         self.active = 0
         self.notes: dict[str, tuple[int, list[str]]] = {}
@@ -164,6 +180,10 @@ class Execution:
         """
         if call.stop is not None and not begin.allowed_when_stopped(call, item):
             raise call.stop
+        if call.loose is item:
+            call.loose = None
+        elif call.loose is not None:
+            call.loose = begin.without(call.loose, item)
         handler = begin.HANDLERS.get(type(item))
         if handler is None:
             raise NotACommand(item, begin.place(call))
@@ -219,6 +239,8 @@ class Execution:
         Runs encoders, retry policies and annotations of the user: outside of the lock.
         """
         options = call.options
+        if type(outcome) is Returned and isinstance(outcome.value, Yieldable):
+            outcome = Raised(ForgottenCommand(_described(outcome.value), f"the end of {call.name or call.id}"))
         if type(outcome) is Returned:
             try:
                 what = f"result of {call.name or call.id}"
@@ -360,7 +382,12 @@ class Execution:
         self.sent = (0, 0)
         last = answers[-1]
         if len(answers) < len(batch) or not chain.holds(batch[len(answers) - 1], last):
-            return LOST if last.status in (404, 409) else DIVERGED
+            if last.status in (404, 409):
+                return LOST
+            if not self._too_late(batch[len(answers) - 1], last):
+                return DIVERGED
+            self._again_later(batch[len(answers) :])
+            batch = batch[: len(answers)]
         if self.remote:
             for request, answer in zip(batch, answers, strict=True):
                 if type(request) is TaskFence and type(request.action) is PromiseCreate:
@@ -487,6 +514,23 @@ class Execution:
         if promise.state != PENDING:
             self.settle(promise)
 
+    def _too_late(self, request: Request, answer: Response) -> bool:
+        """Whether all that is wrong is that a step was created after its own deadline."""
+        if type(request) is not TaskFence or type(request.action) is not PromiseCreate or answer.action is None:
+            return False
+        promise, call = answer.action.promise, self.calls.get(request.action.id)
+        if promise is None or promise.state != TIMEDOUT or call is None or not call.done:
+            return False
+        return type(call.outcome) is Raised and isinstance(call.outcome.error, ResonateTimedoutError)
+
+    def _again_later(self, rest: Sequence[Request]) -> None:
+        """Queue requests again that a broken chain left out."""
+        self.outbox[:0] = rest
+        for request in rest:
+            action = request.action if type(request) is TaskFence else None
+            if type(action) is PromiseSettle or (type(action) is PromiseCreate and action.id in self.remote):
+                self.unwritten += 1
+
     def _retry_delay(self, call: Call, error: BaseException) -> float | None:
         options = call.options
         if isinstance(error, (UsageError, EncodeError, NonDeterminismError)):
@@ -500,6 +544,12 @@ class Execution:
         if delay is None or self.now() + delay * 1000 >= call.deadline:
             return None
         return float(delay)
+
+
+def _described(item: Yieldable) -> str:
+    """A command or promise as the program wrote it, more or less."""
+    name = getattr(getattr(item, "item", item), "name", None)
+    return f"ctx.run({name})" if name else repr(item)
 
 
 def child_prefix(id: str, origin: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from resonate.protocol.records import PENDING, SCOPE
+from resonate.protocol.records import PENDING, SCOPE, Promise
 from resonate.protocol.requests import PromiseCreate, PromiseSettle, Request, Response, TaskFence, TaskFulfill
 
 
@@ -15,20 +15,17 @@ def holds(request: Request, response: Response) -> bool:
     """
     if response.status >= 400:
         return False
-    kind = type(request)
-    if kind is TaskFence:
-        inner = response.action
-        if inner is None or inner.status != 200:
+    if isinstance(request, TaskFence):
+        action, inner = request.action, response.action
+        if inner is None or inner.promise is None:
             return False
-        action, promise = request.action, inner.promise  # type: ignore[union-attr]
-        if type(action) is PromiseCreate:
-            return promise.state == PENDING or action.tags.get(SCOPE) == "global"  # type: ignore[union-attr]
-        return _as_sent(action, inner)  # type: ignore[arg-type]
-    if kind is TaskFulfill:
-        return _as_sent(request.action, response)  # type: ignore[union-attr]
+        if isinstance(action, PromiseCreate):
+            return inner.promise.state == PENDING or action.tags.get(SCOPE) == "global"
+        return _as_sent(action, inner.promise)
+    if isinstance(request, TaskFulfill):
+        return _as_sent(request.action, response.promise)
     return True
 
 
-def _as_sent(action: PromiseSettle, response: Response) -> bool:
-    promise = response.promise
+def _as_sent(action: PromiseSettle, promise: Promise | None) -> bool:
     return promise is not None and promise.state == action.state and promise.value == action.value

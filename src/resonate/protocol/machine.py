@@ -32,6 +32,7 @@ from resonate.protocol.records import (
     TIMEDOUT,
     TIMER,
     Promise,
+    PromiseState,
     Schedule,
     Task,
 )
@@ -80,7 +81,7 @@ from resonate.protocol.rows import (
     show,
 )
 from resonate.protocol.snapshot import snapshot
-from resonate.protocol.steps import Rules, enter_pending, settle
+from resonate.protocol.steps import Rules, enter_pending, first_offer, settle
 
 Step = tuple[Response, Sequence[Effect]]
 
@@ -133,11 +134,10 @@ def promise_create(view: View, request: PromiseCreate, now: int, rules: Rules) -
     promise = _born(request, now)
     effects: list[Effect] = [PromiseRow(promise)]
     if TARGET in request.tags:
-        task = TaskRow(request.id, PENDING, 0, request.tags[TARGET])
         if promise.state == PENDING:
-            enter_pending(rules, task, promise, now, effects)
+            first_offer(rules, promise, now, effects)
         else:
-            effects.append(replace(task, state=FULFILLED))
+            effects.append(TaskRow(request.id, FULFILLED, 0, request.tags[TARGET]))
     return Response(200, promise), effects
 
 
@@ -284,13 +284,15 @@ def task_fence(view: View, request: TaskFence, now: int, rules: Rules) -> Step:
         return refusal, ()
     action = request.action
     problem = validation.check(action, strict=True) if rules.strict else None
+    inner: Response
+    effects: Sequence[Effect] = ()
     if problem is not None:
-        inner, effects = Response(400, error=problem), ()
-    elif type(action) is PromiseCreate:
+        inner = Response(400, error=problem)
+    elif isinstance(action, PromiseCreate):
         inner, effects = promise_create(view, action, now, rules)
     else:
-        inner, effects = promise_settle(view, action, now, rules)  # type: ignore[arg-type]
-    preload = _preload(view, promise, now) if request.preload else ()
+        inner, effects = promise_settle(view, action, now, rules)
+    preload = _preload_after(view, promise, inner.promise, now) if request.preload else ()
     return Response(200, preload=preload, action=inner), effects
 
 
@@ -411,7 +413,7 @@ def _born(request: PromiseCreate, now: int) -> Promise:
     at = request.timeout_at
     if at > now:
         return Promise(request.id, PENDING, request.param, EMPTY, request.tags, at, now)
-    state = RESOLVED if request.tags.get(TIMER) == "true" else TIMEDOUT
+    state: PromiseState = RESOLVED if request.tags.get(TIMER) == "true" else TIMEDOUT
     return Promise(request.id, state, request.param, EMPTY, request.tags, at, at, at)
 
 
@@ -445,9 +447,7 @@ def _held(view: View, request: TaskRelease | TaskFulfill | TaskSuspend | TaskFen
 
 
 def _acquire(view: View, task: TaskRow, promise: Promise, request: TaskAcquire | TaskCreate, now: int) -> Step:
-    held = TaskRow(
-        task.id, ACQUIRED, task.version + 1, task.target, request.pid, request.ttl, later(now, request.ttl)
-    )
+    held = TaskRow(task.id, ACQUIRED, task.version + 1, task.target, request.pid, request.ttl, later(now, request.ttl))
     answer = Response(
         200,
         promise,
@@ -463,6 +463,15 @@ def _preload(view: View, promise: Promise, now: int) -> list[Promise]:
     if branch is None:
         return []
     return [project(other, now) for other in view.branch(branch) if other.id != promise.id]
+
+
+def _preload_after(view: View, promise: Promise, changed: Promise | None, now: int) -> list[Promise]:
+    """The preload of a fence: the branch as its action leaves it."""
+    preload = _preload(view, promise, now)
+    if changed is None or BRANCH not in changed.tags or changed.tags[BRANCH] != promise.tags.get(BRANCH):
+        return preload
+    others = [other for other in preload if other.id != changed.id]
+    return sorted([*others, changed], key=lambda other: other.id)
 
 
 def _with_callback(row: PromiseRow, awaiter: str) -> tuple[Effect, ...]:

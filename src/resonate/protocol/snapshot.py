@@ -21,9 +21,7 @@ def snapshot(view: View, now: int, strict: bool) -> dict[str, object]:
         "callbacks": [
             {"awaiter": awaiter, "awaited": row.promise.id} for row in rows for awaiter in sorted(row.callbacks)
         ],
-        "listeners": [
-            {"id": row.promise.id, "address": address} for row in rows for address in sorted(row.listeners)
-        ],
+        "listeners": [{"id": row.promise.id, "address": address} for row in rows for address in sorted(row.listeners)],
         "tasks": [show(task, task.id in live) for task in tasks],
         "taskTimeouts": [
             {"id": task.id, "type": int(task.state == ACQUIRED), "timeout": _timer(task)}

@@ -95,7 +95,7 @@ def resume(view: View, rules: Rules, awaiter: str, awaited: str, now: int, effec
 
 
 def enter_pending(rules: Rules, task: TaskRow, promise: Promise, at: int, effects: list[Effect]) -> None:
-    """The task becomes pending at instant `at`: it is offered at once, or when its delay is over.
+    """The task becomes pending at instant `at` and is offered at once.
 
     A timer with a target is never offered: its deadline comes first (protocol 9.6).
     """
@@ -103,12 +103,23 @@ def enter_pending(rules: Rules, task: TaskRow, promise: Promise, at: int, effect
     pending = replace(task, state=PENDING, pid=None, ttl=None, expires_at=None, retry_at=at)
     if TIMER in tags and tags[TIMER] == "true":
         effects.append(replace(pending, retry_at=promise.timeout_at))
-        return
+    else:
+        dispatch(rules, pending, at, effects)
+
+
+def first_offer(rules: Rules, promise: Promise, now: int, effects: list[Effect]) -> None:
+    """The task of a new promise: offered at once, or when its `resonate:delay` is over.
+
+    Only the first offer is delayed. What is dead at `now` (a late occurrence of a schedule)
+    is not offered at all; its timeout is due.
+    """
+    tags = promise.tags
+    task = TaskRow(promise.id, PENDING, 0, tags[TARGET])
     delay = int(tags[DELAY]) if DELAY in tags else 0
-    if delay > at:
-        effects.append(replace(pending, retry_at=delay))
-        return
-    dispatch(rules, pending, at, effects)
+    if (delay <= now and promise.timeout_at > now) or tags.get(TIMER) == "true":
+        enter_pending(rules, task, promise, now, effects)
+    else:
+        effects.append(replace(task, retry_at=max(delay, promise.created_at)))
 
 
 def dispatch(rules: Rules, task: TaskRow, now: int, effects: list[Effect]) -> None:
@@ -158,7 +169,7 @@ def fire(view: View, rules: Rules, id: str, now: int) -> list[Effect]:
         promise_id = expand(schedule.promise_id, schedule.id, at)
         if promise_id not in made and view.promise(promise_id) is None:
             made.add(promise_id)
-            _occur(rules, schedule, promise_id, at, effects)
+            _occur(rules, schedule, promise_id, at, now, effects)
         last, fired = at, fired + 1
         following = next_occurrence(schedule.cron, at)
         at = later(now, MAX_GAP) if following is None else following
@@ -171,9 +182,15 @@ MAX_GAP: Final = 400 * 366 * 86_400_000
 """Where the calendar of a cron expression ends, its next run lies beyond anybody's lifetime."""
 
 
-def _occur(rules: Rules, schedule: Schedule, id: str, at: int, effects: list[Effect]) -> None:
+def _occur(rules: Rules, schedule: Schedule, id: str, at: int, now: int, effects: list[Effect]) -> None:
     tags = {**schedule.promise_tags, SCHEDULE: schedule.id, ORIGIN: id, BRANCH: id, PARENT: id}
     promise = Promise(id, PENDING, schedule.promise_param, EMPTY, tags, later(at, schedule.promise_timeout), at)
+    if promise.timeout_at <= at:
+        promise = timed_out(promise)
     effects.append(PromiseRow(promise))
-    if TARGET in tags:
-        enter_pending(rules, TaskRow(id, PENDING, 0, tags[TARGET]), promise, at, effects)
+    if TARGET not in tags:
+        return
+    if promise.state == PENDING:
+        first_offer(rules, promise, now, effects)
+    else:
+        effects.append(TaskRow(id, FULFILLED, 0, tags[TARGET]))

@@ -90,6 +90,7 @@ class Service:
         self.delivery = Delivery(storage, clock)
         self.timers = Timers(self)
         self._now = 0
+        self._debug_now = 0  # the largest instant that a request brought along: it never falls either
         self._lead = threading.Lock()
         self._queue: deque[_Call] = deque()
 
@@ -216,11 +217,11 @@ class Service:
     def _apply(self, transaction: Transaction, call: _Call, now: int) -> None:
         answers = call.answers
         if call.now is not None and self.debug:
-            now = call.now
+            self._debug_now = now = max(self._debug_now, call.now)
         rules = self.rules
         try:
             for request in call.requests:
-                answer = None if call.trusted else self._check(request, now)
+                answer = None if call.trusted and not self.debug else self._check(request, call.trusted)
                 if answer is None:
                     answer, effects = machine.HANDLERS[type(request)](transaction, request, now, rules)
                     if effects:
@@ -232,9 +233,11 @@ class Service:
             _LOG.exception("a request failed, nothing of it was stored: %r", call.requests[len(answers)])
             call.error = ResonateStoreError(f"{type(error).__name__}: {error}", 500)
 
-    def _check(self, request: Request, now: int) -> Response | None:
+    def _check(self, request: Request, trusted: bool) -> Response | None:
         if isinstance(request, _DEBUG):
             return self._debug(request)
+        if trusted:
+            return None
         problem = validation.check(request, strict=self.rules.strict)
         return None if problem is None else Response(400, error=problem)
 
@@ -246,8 +249,11 @@ class Service:
                 self.timers.pause()
             case DebugStop():
                 self.timers.resume()
+            case DebugReset():
+                self._debug_now = 0
             case DebugTick(time):
-                while self.timers.fire(time, 1_000_000):
+                self._debug_now = max(self._debug_now, time)
+                while self.timers.fire(self._debug_now, 1_000_000):
                     pass
         return None
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from resonate.protocol import steps
 from resonate.protocol.machine import Footprint
-from resonate.storage.base import PROMISE, SCHEDULE, TASK
+from resonate.storage.base import PROMISE, SCHEDULE, TASK, Timer
 
 if TYPE_CHECKING:
     from resonate.service.service import Service
@@ -117,7 +117,5 @@ class Timers:
             self.wakes_at = float("-inf")
 
 
-def _footprint(due: list[tuple[str, str]]) -> Footprint:
-    return Footprint(
-        {id for kind, id in due if kind != SCHEDULE}, {id for kind, id in due if kind == SCHEDULE}, set()
-    )
+def _footprint(due: list[Timer]) -> Footprint:
+    return Footprint({id for kind, id in due if kind != SCHEDULE}, {id for kind, id in due if kind == SCHEDULE}, set())

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from resonate.protocol.machine import Footprint
@@ -137,9 +137,7 @@ class MemoryStorage:
     def _put_promise(self, row: PromiseRow) -> None:
         promise = row.promise
         id = promise.id
-        known = self._promises.get(id)
-        self._promises[id] = row
-        if known is None:
+        if id not in self._promises:  # the row itself comes last: applied twice after an interruption, this is too
             branch = promise.tags.get(BRANCH)
             if branch is not None and branch != id:
                 members = self._branches.get(branch)
@@ -149,13 +147,15 @@ class MemoryStorage:
                     members.append(id)
             if promise.state == PENDING and is_external(promise):
                 self._arm(promise.timeout_at, PROMISE, id)
+        self._promises[id] = row
 
     def _put_task(self, row: TaskRow) -> None:
+        at = row.expires_at if row.state == ACQUIRED else row.retry_at
+        if at is not None:
+            known = self._tasks.get(row.id)
+            if known is None or at not in (known.expires_at, known.retry_at):
+                self._arm(at, TASK, row.id)
         self._tasks[row.id] = row
-        if row.state == ACQUIRED:
-            self._arm(row.expires_at, TASK, row.id)  # type: ignore[arg-type]
-        elif row.state == PENDING:
-            self._arm(row.retry_at, TASK, row.id)  # type: ignore[arg-type]
 
     def _put_schedule(self, row: Schedule) -> None:
         self._schedules[row.id] = row
@@ -199,10 +199,9 @@ class MemoryStorage:
 
 def _above(rows: Mapping[str, Row], after: str | None) -> Iterator[Row]:
     """The rows with ids above `after`, in the order of their ids' bytes (UTF-8 keeps code point order)."""
-    ids: Iterable[str] = sorted(rows)
-    if after is not None:
-        ids = ids[bisect_right(ids, after) :]  # type: ignore[index,arg-type]
-    return (rows[id] for id in ids)
+    ids = sorted(rows)
+    first = 0 if after is None else bisect_right(ids, after)
+    return (rows[id] for id in ids[first:])
 
 
 _APPLY: Final[dict[type, Callable[[MemoryStorage, Any], None]]] = {

@@ -82,7 +82,8 @@ class Intake:
         try:
             root = root_call(promise, self._worker.registry, options)
         except FunctionNotFound as error:
-            _LOG.warning("%s: %s", promise.id, error)
+            if promise.id not in self._parked:
+                _LOG.warning("%s is left to others for now: %s", promise.id, error)
             self.ignore(promise.id)
             self._worker.network.send([TaskRelease(promise.id, task.version)])
             return None

@@ -1,7 +1,7 @@
 """The driver for async functions, and the one crossing between threads and the event loop.
 
 Async functions run on the loop the client was started in; a client started elsewhere has
-one private loop thread. Everything here but `pump`, `stop_execution` and `bind` runs on
+one private loop thread. Everything here but `pump`, `stop_stopped` and `bind` runs on
 that loop. A turn starts what is to start, hands outcomes over and, when every task of a
 function waits for durable calls, lets the execution rest.
 """
@@ -89,10 +89,10 @@ class Loop:
         else:
             self.loop.call_soon_threadsafe(self._turn, held)
 
-    def stop_execution(self, held: Held, reason: BaseException) -> None:
-        """Raise `reason` in all async functions of `held`."""
+    def stop_stopped(self, held: Held) -> None:
+        """Some calls of `held` have been stopped: raise the reason in those that are async."""
         if held.tracks and self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._fail, held, reason)
+            self._loop.call_soon_threadsafe(self._fail, held)
 
     def check(self) -> None:
         """Called at each beat: look at functions that are busy elsewhere, and for a blocked loop."""
@@ -159,6 +159,8 @@ class Loop:
                     execution.running += 1
         for call in starting:
             self._start(held, call)
+        if execution.timed:
+            self._worker.arm(held)
         for track in touched or [t for t in held.tracks or () if t.inbox]:
             self._deliver(track)
         self._share(held)
@@ -297,14 +299,14 @@ class Loop:
         for track in list(self._tracks):
             self.look(track)
 
-    def _fail(self, held: Held, reason: BaseException) -> None:
+    def _fail(self, held: Held) -> None:
         for track in list(held.tracks or ()):
+            if track.call.stop is None:
+                continue
             if track.resting:
                 track.resting = False
                 with held.lock:
                     held.execution.running += 1
-            if track.call.stop is None:
-                track.call.stop = reason
             track.fail(track.call.stop)
 
     # ---- the loop itself ----------------------------------------------------------------------------

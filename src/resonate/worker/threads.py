@@ -7,10 +7,12 @@ threads may drive one execution at the same time. No lock is held while user cod
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from resonate.errors import ExecutionStopped
+from resonate.errors import ExecutionStopped, ForgottenCommand
+from resonate.execution import begin
 from resonate.execution.call import PLAIN, Call
 from resonate.execution.coroutine import NOTHING, Outcome, Raised, Returned, advance
 from resonate.worker.held import Held
@@ -18,8 +20,10 @@ from resonate.worker.held import Held
 if TYPE_CHECKING:
     from resonate.worker.worker import Worker
 
-SWALLOWED_LIMIT = 100
+SWALLOWED_LIMIT: Final = 100
 """How often a stopped function may catch its stop and ask for more before it is abandoned."""
+
+_LOG: Final = logging.getLogger("resonate.worker")
 
 
 class Threads:
@@ -72,6 +76,8 @@ class Threads:
                 with held.lock:
                     execution.yielded(call, item)
                     following = execution.next()
+                if execution.timed:
+                    self._worker.arm(held)
                     if execution.ready and held.helpers < len(execution.ready):
                         self._ask_for_help(held)
                 return following
@@ -113,9 +119,31 @@ class Threads:
             resume = resume.read()
         call.resume = None
         item, outcome = advance(call.code, resume)  # type: ignore[arg-type]
+        if call.stop is not None and outcome is None and self._swallowed(call):
+            return None, NOTHING
+        if outcome is not None and call.loose is not None:
+            self._report_forgotten(call)
         if type(outcome) is Raised and not isinstance(outcome.error, Exception):
             return self._left(call, outcome)
         return item, outcome
+
+    def _swallowed(self, call: Call) -> bool:
+        """Whether stopped code goes on and on; it is left where it is then, nothing it does is recorded."""
+        call.begun += 1
+        if call.begun < SWALLOWED_LIMIT:
+            return False
+        _LOG.error(
+            "%s was stopped and has caught that %d times (a bare `except:` or `except BaseException:` around a yield); "
+            "it is abandoned",
+            call.id,
+            call.begun,
+        )
+        return True
+
+    def _report_forgotten(self, call: Call) -> None:
+        if call.stop is None:
+            for command in begin.forgotten(call):
+                _LOG.warning("%s", ForgottenCommand(f"a durable call ({command.id})", command.where))
 
     def _left(self, call: Call, outcome: Raised) -> tuple[Any, Outcome]:
         """The generator ended by something that is no result of a function."""

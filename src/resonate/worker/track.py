@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from resonate.errors import UsageError
 from resonate.execution import begin
 from resonate.execution.call import LATENT, Call
-from resonate.execution.commands import Command, Detached, Latent, Promise
+from resonate.execution.commands import Command, Detached, Latent, Promise, Yieldable
 from resonate.execution.coroutine import Outcome, Raised
 from resonate.worker.held import Held
 from resonate.worker.lineage import Lineage, current
@@ -40,7 +40,7 @@ class Id(str):
         yield
 
 
-class Pending(asyncio.Future[Any]):
+class Pending(asyncio.Future[Any], Yieldable):
     """A durable call of an async function: started at once, awaited whenever.
 
     It starts at the next turn of the loop or when it is first awaited, whichever is first,

@@ -169,6 +169,22 @@ class Worker:
         """Run a short job on the ticker's thread."""
         self.ticker.after(seconds, job)
 
+    def arm(self, held: Held) -> None:
+        """Steps with deadlines of their own were begun: end them when those pass."""
+        with held.lock:
+            timed, held.execution.timed = held.execution.timed, []
+        now = self.network.now()
+        for call in timed:
+            self.ticker.after((call.deadline - now) / 1000, lambda call=call: self._expire(held, call))  # type: ignore[misc]
+
+    def _expire(self, held: Held, call: Call) -> None:
+        with held.lock:
+            if held.execution.stop is not None or held.suspended:
+                return
+            held.execution.expire(call)
+        self.loop.stop_stopped(held)
+        self.submit(held)
+
     def close_round(self, held: Held) -> bool:
         """A driver has nothing to advance in `held`; True if it has again after this."""
         execution = held.execution
@@ -298,7 +314,7 @@ class Worker:
             held.execution.stop_all(reason)
         self.warm.pop(held.execution.id, None)
         self.forget(held)
-        self.loop.stop_execution(held, reason)
+        self.loop.stop_stopped(held)
         if held.execution.ready:
             self.submit(held)
 
@@ -325,7 +341,7 @@ class Worker:
     def settled_elsewhere(self, promise: Promise) -> None:
         """The root `promise` was settled by somebody else: tell its code and its waiters."""
         held = self.held.get(promise.id) or self.warm.get(promise.id)
-        if (held is not None and not held.closing) or (held is not None and held.suspended):
+        if held is not None and (held.suspended or not held.closing):
             if promise.state == CANCELED:
                 self.stop_execution(held, ResonateCanceledError(promise.id))
             else:
@@ -388,6 +404,7 @@ class Worker:
             self._swept = now
             self._sweep()
         self.watch.refresh(now)
+        self.loop.check()
         return bool(self.held) or self.watch.busy
 
     def _listen(self, held: Held) -> None:
