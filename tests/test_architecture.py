@@ -36,7 +36,7 @@ TABLE: dict[str, set[str]] = {
     "function": {"handle", "options", "errors"},
     "context": {"execution", "registry", "dependencies", "options", "retry_policies"} | VALUES,
     "network": {"models", "protocol", "clock", "errors"},
-    "models": {"errors"},
+    "models": {"encoders", "handle", "retry_policies", "errors"},
     "stores": {"models", "network", "service", "storage", "protocol", "clock"} | VALUES,
     "worker": {"network", "execution", "protocol", "registry", "options", "retry_policies", "handle", "clock"} | VALUES,
     "settings": {"dependencies", "registry", "models", "errors"},

@@ -8,12 +8,14 @@ listed with the side we take, which is the one that the protocol document recomm
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 
 from resonate.protocol import wire
 from resonate.protocol.requests import Request, Response
+from resonate.service.service import Service
 
 from . import bench, player
 from .player import Answer
@@ -113,12 +115,31 @@ def test_recorded_answers_are_ours(recording: str, answer: Answer) -> None:
 
 @pytest.mark.parametrize("name", QUESTIONS)
 def test_where_they_part_we_take_the_recommended_side(name: str, answer: Answer) -> None:
-    assert _side(name, answer) == SIDES[name]
+    assert _side(QUESTIONS[name], answer) == SIDES[name]
 
 
-def _side(name: str, answer: Answer) -> str:
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_in_strict_mode_we_take_the_side_of_the_specification(name: str) -> None:
+    question = QUESTIONS[name]
+    asked = [step for step in question.steps if not step["req"]["kind"].endswith(".search")]  # 501 there
+    service = bench.new_service(strict=True)
+
+    def answer(body: bytes) -> tuple[int, bytes]:
+        handle = partial(_handle, service)
+        return wire.answer(body, handle, debug=True, strict=True)
+
+    side = _side(player.Sequence(question.name, question.question, asked), answer)
+
+    assert side in ((NEITHER,) if name in DATA_OF_NEITHER else (SPECIFICATION, BOTH))
+
+
+def _handle(service: Service, request: Request, now: int | None) -> Response:
+    return service.handle([request], trusted=True, now=now)[0]
+
+
+def _side(question: player.Sequence, answer: Answer) -> str:
     alive = {"expect", "spec"}
-    for played in player.play(QUESTIONS[name], answer):
+    for played in player.play(question, answer):
         alive = {side for side in alive if player.same(played.step.get(side, played.step["expect"]), played.got)}
         if not alive:
             return NEITHER

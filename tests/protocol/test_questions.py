@@ -6,10 +6,16 @@ process shows it (concurrency, delivery and durability are tested with the servi
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
 import pytest
 
 from resonate.protocol import requests as rq
-from resonate.protocol.records import EMPTY, Task
+from resonate.protocol.records import EMPTY, Task, Unblock
+from resonate.service.service import Service, Subscription
 
 from .bench import (
     ANY,
@@ -22,6 +28,7 @@ from .bench import (
     external,
     fulfill,
     listen,
+    new_service,
     resolve,
     suspend,
     targeted,
@@ -285,6 +292,48 @@ def test_l7_a_task_that_dies_together_with_its_timer_is_not_offered(server: Benc
     assert server.offers() == []
 
 
+def race(*calls: Callable[[], rq.Response]) -> list[rq.Response]:
+    """Run every call on a thread of its own, all let go at once; answers in the order of the calls."""
+    gate = threading.Barrier(len(calls))
+
+    def run(call: Callable[[], rq.Response]) -> rq.Response:
+        gate.wait()
+        return call()
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(run, calls))
+
+
+def test_p1_of_many_concurrent_claims_exactly_one_wins() -> None:
+    service = new_service()
+    service.handle([targeted("w")])
+
+    answers = race(*(partial(_first, service, acquire("w", 0, pid=f"p{i}")) for i in range(50)))
+
+    assert sorted(answer.status for answer in answers) == [200] + [409] * 49
+    winner = next(answer.task for answer in answers if answer.status == 200)
+    assert _first(service, rq.TaskGet("w")).task == winner
+
+
+def test_p3_settling_while_suspending_never_loses_the_wake_up() -> None:
+    service = new_service()
+    for i in range(50):
+        service.handle([begin(f"w{i}"), external(f"e{i}")])
+
+        settled, suspended = race(
+            partial(_first, service, resolve(f"e{i}")), partial(_first, service, suspend(f"w{i}", 1, f"e{i}"))
+        )
+
+        task = _first(service, rq.TaskGet(f"w{i}")).task
+        assert task is not None
+        assert settled.status == 200
+        assert (suspended.status, task.state) in [(300, "acquired"), (200, "pending")]
+
+
+def _first(service: Service, request: rq.Request) -> rq.Response:
+    return service.handle([request])[0]
+
+
 @pytest.mark.parametrize("settled_first", [True, False])
 def test_p3_a_task_is_never_suspended_on_something_settled(server: Bench, settled_first: bool) -> None:
     server(begin("w"))
@@ -295,6 +344,29 @@ def test_p3_a_task_is_never_suspended_on_something_settled(server: Bench, settle
 
     assert statuses == ([200, 300] if settled_first else [200, 200])
     assert server.task("w").state == ("acquired" if settled_first else "pending")
+
+
+def test_p6_many_deadlines_at_once_all_settle_and_wake_their_awaiters(server: Bench) -> None:
+    for i in range(300):
+        server(external(f"e{i}", 100))
+        server(begin(f"w{i}"))
+        server(suspend(f"w{i}", 1, f"e{i}"))
+
+    server.tick(100)
+
+    assert {task.state for task in server.snap("tasks")} == {"pending"}
+    assert len(server.offers()) == 300
+
+
+def test_p7_news_waits_for_a_listener_that_connects_later() -> None:
+    service = new_service()
+    service.handle([external("e"), listen("e", "poll://uni@g/p"), resolve("e", "v")])
+
+    subscription = Subscription("g", "p", lambda: None)
+    service.subscribe(subscription)
+
+    assert subscription.take(10) == [Unblock(service.handle([rq.PromiseGet("e")])[0].promise)]  # type: ignore[arg-type]
+    assert subscription.take(10) == []
 
 
 def test_p8_one_offer_per_task_and_one_message_per_promise_and_address(server: Bench) -> None:

@@ -122,7 +122,7 @@ class Service:
             now: the instant to use, for debug only; else the clock's.
 
         Raises:
-            ResonateStoreError: the requests could not be applied.
+            ResonateStoreError: a request could not be applied; nothing of it was stored, those before it were.
         """
         call = _Call(requests, chain, trusted, now)
         if self._lead.acquire(blocking=False):

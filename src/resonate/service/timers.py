@@ -101,14 +101,22 @@ class Timers:
             if not fired:
                 self._sleep()
 
+    def _next(self) -> float:
+        """When something may be due, milliseconds since the epoch."""
+        due = None if self._paused else self._service.storage.next_due()
+        move = self._service.delivery.next_move()
+        return min(NEVER if due is None else due, NEVER if move is None else move)
+
     def _sleep(self) -> None:
         service = self._service
         with self._changed:
             if self._stopped:
                 return
-            due = None if self._paused else service.storage.next_due()
-            moves = service.delivery.next_move()
-            self.wakes_at = min(NEVER if due is None else due, NEVER if moves is None else moves)
+            self.wakes_at = self._next()
+            # whoever added a timer before it could see `wakes_at` did not notify: look once more
+            if self._next() < self.wakes_at:
+                self.wakes_at = float("-inf")
+                return
             now = service.now()
             if self.wakes_at <= now:
                 return

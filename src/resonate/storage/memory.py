@@ -178,12 +178,11 @@ class MemoryStorage:
         self._clear()
 
     def _arm(self, at: int, kind: str, id: str) -> None:
-        heap = self._heap
-        heapq.heappush(heap, (at, kind, id))
-        if len(heap) > self._compact_at:
-            self._heap = [entry for entry in heap if self._alive(entry)]
+        if len(self._heap) > self._compact_at:  # before the push: the new timer's row is not there yet
+            self._heap = [entry for entry in self._heap if self._alive(entry)]
             heapq.heapify(self._heap)
             self._compact_at = 2 * len(self._heap) + HEAP_SPARE
+        heapq.heappush(self._heap, (at, kind, id))
 
     def _alive(self, entry: tuple[int, str, str]) -> bool:
         at, kind, id = entry
