@@ -117,13 +117,22 @@ def test_an_unknown_option_is_refused_like_any_unknown_parameter() -> None:
 
 def test_each_kind_of_call_has_the_options_of_the_contract() -> None:
     client = {"encoder", "idempotency_key", "retry_policy", "tags", "target", "timeout", "version"}
-    local = {"durable", "encoder", "id", "idempotency_key", "non_retryable_exceptions", "retry_policy", "tags", "timeout"}
+    local = {
+        "durable",
+        "encoder",
+        "id",
+        "idempotency_key",
+        "non_retryable_exceptions",
+        "retry_policy",
+        "tags",
+        "timeout",
+    }
     remote = {"encoder", "id", "idempotency_key", "tags", "target", "timeout", "version"}
 
     assert client | {"check_args"} == Options.CLIENT
     assert local | {"check_args"} == Options.LOCAL
     assert remote | {"check_args"} == Options.REMOTE
-    assert Options.SLEEP == {"id"}
+    assert {"id"} == Options.SLEEP
     assert set(Options.__struct_fields__) == Options.ANY
 
 

@@ -11,7 +11,7 @@ import threading
 from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -23,7 +23,7 @@ import pytest
 
 from resonate.encoders import Base64Encoder, CombinedEncoder, HeaderEncoder, JsonEncoder
 from resonate.errors import DecodeError, EncodeError
-from resonate.values import carry, decode, encode
+from resonate.values import annotations, carry, decode, encode
 
 HEADER = "resonate:py"
 
@@ -96,6 +96,23 @@ class Names(list[str]):
 
 class Table(dict[str, int]):
     pass
+
+
+class Sorted(OrderedDict[str, int]):
+    pass
+
+
+@dataclass
+class Mixed(dict[str, int]):
+    a: int = 1
+
+
+class Once(msgspec.Struct):
+    a: int
+
+    def __post_init__(self) -> None:
+        if self.a < 0:
+            raise ValueError("too small")
 
 
 class Marked(dict[str, int]):
@@ -188,7 +205,7 @@ CARRIED: list[Any] = [
     Computed(3),
     Point(1, (2,)),
     Point(1),
-    Model(name="a", when=datetime(2024, 1, 1, tzinfo=UTC), tags={"x"}),
+    Model(name="a", when=datetime(2024, 1, 1), tags={"x"}),
     Aliased(fullName="x"),
     Colour.RED,
     Colour.PAIR,
@@ -366,7 +383,9 @@ def test_a_wrong_hint_for_a_json_type_is_no_reason_to_fail(data: Any, annotation
     assert decode(wire(data), None, annotation) == data
 
 
-@pytest.mark.parametrize(("data", "annotation"), [(1, Line), ({}, Line), ("soon", datetime), ({}, Aliased)])
+@pytest.mark.parametrize(
+    ("data", "annotation"), [(1, Line), ({}, Line), ("soon", datetime), ({}, Aliased), ({}, Foreign), ([1], complex)]
+)
 def test_data_that_does_not_fit_a_class_is_a_decode_error_that_names_both(data: Any, annotation: Any) -> None:
     with pytest.raises(DecodeError, match=f"result of f does not fit {annotation.__name__}"):
         decode(wire(data), None, annotation, "result of f")
@@ -402,7 +421,9 @@ def test_a_value_that_does_not_fit_its_annotation_keeps_its_own_type_live_and_re
 
 
 @pytest.mark.parametrize("value", [1, "a", [1, 2], {"a": 1}, Line("a"), Point(1), Colour.RED, 1.0, None, (1, "a")])
-@pytest.mark.parametrize("annotation", [Any, int, float, str, list, dict, Line, Point, Colour, tuple[int, str], list[Line]])
+@pytest.mark.parametrize(
+    "annotation", [Any, int, float, str, list, dict, Line, Point, Colour, tuple[int, str], list[Line]]
+)
 def test_whatever_the_annotation_says_live_and_replayed_are_equal(value: Any, annotation: Any) -> None:
     data, headers, seen = carry(value, annotation, "r")
     replayed = decode(data, headers, annotation)
@@ -442,8 +463,6 @@ def test_a_local_class_without_annotation_is_refused_with_the_reason() -> None:
 
 
 def test_decoders_of_annotations_made_at_run_time_do_not_pile_up() -> None:
-    from resonate.values import annotations
-
     for at in range(annotations._KEPT + 10):
         decode(wire(1), None, msgspec.defstruct(f"S{at}", []) | int)
 
@@ -472,11 +491,6 @@ def unset() -> Any:
     return value
 
 
-class Nowhere(tzinfo):
-    def utcoffset(self, when: datetime | None) -> timedelta | None:
-        return None
-
-
 @pytest.mark.parametrize(
     ("make", "path", "why"),
     [
@@ -486,11 +500,13 @@ class Nowhere(tzinfo):
         (lambda: Point(1, Foreign()), "result.y_axis|result.yAxis", "no form is known"),
         (lambda: Foreign(), "result", "no form is known"),
         (lambda: Foreign, "result", "no form is known"),
-        (lambda: (x for x in []), "result", "no form is known"),
+        (lambda: iter([]), "result", "no form is known"),
         (cycle, "result", "contains itself"),
         (lambda: deep(300), "result", "more than 200 levels"),
         (lambda: deep(100_000), "result", "levels|too deep"),
         (lambda: Marked(), "result", "attributes of its own"),
+        (lambda: Sorted(), "result", "cannot be built from a dict"),
+        (lambda: Mixed(), "result", "extends a builtin class"),
         (lambda: defaultdict(lambda: 1), "result", "default factory <lambda>"),
         (unset, "result", "field sku has no value"),
         (lambda: Secret(password=pydantic.SecretStr("x")), "result", "read back"),
@@ -498,7 +514,7 @@ class Nowhere(tzinfo):
         (lambda: "\ud83d\ude00", "result", "surrogates"),
         (lambda: 10**5000, "result", "digits"),
     ],
-    ids=range(17),
+    ids=range(19),
 )
 def test_what_cannot_be_carried_is_refused_with_its_path(make: Callable[[], Any], path: str, why: str) -> None:
     value = make()
@@ -519,13 +535,17 @@ def test_a_class_that_is_shadowed_in_its_module_is_refused(monkeypatch: pytest.M
         encode(value, "r")
 
 
-class Unbuildable(int):
-    pass
-
-
 class Exact(float):
     def __new__(cls, *args: Any) -> Exact:
         raise AssertionError("no constructor of the class is called")
+
+
+def test_a_value_that_its_own_class_refuses_to_build_again_is_refused_while_it_is_live() -> None:
+    value = Once(1)
+    value.a = -1
+
+    with pytest.raises(EncodeError, match=r"result: .*Once cannot be stored \(result of f: .*too small"):
+        carry(value, Any, "result of f")
 
 
 def test_a_subclass_of_a_builtin_is_built_by_the_builtin() -> None:
@@ -546,11 +566,12 @@ def test_deep_in_the_stack_a_value_is_carried_or_refused_but_never_a_recursion_e
     outcomes = set()
 
     def descend() -> None:
-        try:
-            carry((deep(60),), Any, "r")
-            outcomes.add("carried")
-        except EncodeError:
-            outcomes.add("refused")
+        for value in ((deep(60),), deep(60)):
+            try:
+                carry(value, Any, "r")
+                outcomes.add("carried")
+            except EncodeError:
+                outcomes.add("refused")
         descend()
 
     with pytest.raises(RecursionError):
@@ -611,6 +632,7 @@ def test_bad_data_is_a_decode_error_that_names_what_it_is(data: str, text: str) 
         ("x", f'["subclass {__name__}:Table",[null]]'),
         ("x", f'["subclass {__name__}:Foreign",[null]]'),
         (None, f'["subclass {__name__}:Words",[null]]'),
+        (1, '["subclass builtins:bool",[null]]'),
         ("x", '["subclass builtins:str.join",[null]]'),
         ({}, '["error",{}]'),
         ([1], "[" * 100_000),

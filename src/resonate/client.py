@@ -167,7 +167,7 @@ class Client:
         if found is not None:
             signature = describe_function(found)
             signature.bind(args, kwargs)
-        policy = opts.policy_for(found, signature.kind) if opts.retry_policy is not None and found is not None else None
+        policy = opts.policy_for(found, signature.kind) if opts.retry_policy is not None and signature is not None else None
         data, headers = encode_call(
             name, args, kwargs, version, encoder=opts.encoder, retry=to_wire(policy) if policy is not None else None
         )

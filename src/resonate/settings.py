@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 
 from resonate.dependencies import Dependencies
 from resonate.errors import NotSupported
+from resonate.models.message_source import MessageSource
+from resonate.models.store import Store
 from resonate.registry import Registry
 
 THREADS_MAX: Final = 32
@@ -59,11 +61,6 @@ def check_parts(
         TypeError: a parameter of a wrong type, named.
         ValueError: an unknown log level, a group or pid that cannot be in an address, or only one of store and message_source.
     """
-    try:
-        from resonate.models.message_source import MessageSource
-        from resonate.models.store import Store
-    except ImportError:
-        MessageSource = Store = object
 
     if dependencies is not None and not isinstance(dependencies, Dependencies):
         raise TypeError(f"dependencies must be `Dependencies | None`, got {type(dependencies).__name__}")

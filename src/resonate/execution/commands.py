@@ -49,6 +49,8 @@ class Promise(Yieldable, Generic[T]):
 
     __slots__ = ("id",)
 
+    id: str
+
     def __init__(self, id: str) -> None:
         object.__setattr__(self, "id", id)
 
@@ -194,7 +196,7 @@ class RemoteCommand(Command):
         """The address of the workers that may run it."""
         return address(self.opts.target or self.group)
 
-    def _encode(self, encoder: Encoder | None) -> None:
+    def _encode(self, encoder: Encoder[Any, str | None] | None) -> None:
         self.data, self.headers = encode_call(self.name, self.args, self.kwargs, self.version, encoder=encoder)
 
 

@@ -19,6 +19,9 @@ BATCH: Final = 100
 SWEEP: Final = 30.0
 """Seconds after which the sleeper looks by itself, whatever it has been told (protocol P5)."""
 
+AFTER_FAILURE: Final = 1.0
+"""Seconds before another try when firing has failed."""
+
 NEVER: Final = float("inf")
 
 _LOG: Final = logging.getLogger("resonate.service")
@@ -86,6 +89,7 @@ class Timers:
             transaction.commit()
         except BaseException:
             transaction.rollback()
+            service.storage.put_back(due)
             raise
         return len(due)
 
@@ -96,7 +100,9 @@ class Timers:
                 fired = 0 if self._paused else service.fire(service.now(), BATCH)
                 service.delivery.move_on()
             except Exception:
-                _LOG.exception("firing timers failed; trying again")
+                _LOG.exception("firing timers failed; trying again in %g s", AFTER_FAILURE)
+                with self._changed:
+                    self._changed.wait(AFTER_FAILURE)
                 fired = 0
             if not fired:
                 self._sleep()

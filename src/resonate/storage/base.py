@@ -51,6 +51,9 @@ class Storage(Protocol):
     def due(self, now: int, limit: int) -> list[Timer]:
         """Up to `limit` rows whose timer has come at `now`; each is offered once per timer."""
 
+    def put_back(self, timers: Sequence[Timer]) -> None:
+        """What was offered by `due` could not be fired: offer it again."""
+
     def next_due(self) -> int | None:
         """The next instant at which something may be due; None if nothing is waiting."""
 

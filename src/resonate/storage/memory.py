@@ -116,6 +116,16 @@ class MemoryStorage:
                 found.append((entry[1], entry[2]))  # type: ignore[arg-type]
         return found
 
+    def put_back(self, timers: Sequence[Timer]) -> None:
+        for kind, id in timers:
+            if kind == PROMISE and id in self._promises:
+                self._arm(self._promises[id].promise.timeout_at, kind, id)
+            elif kind == TASK and id in self._tasks:
+                task = self._tasks[id]
+                self._arm(task.expires_at or task.retry_at or 0, kind, id)
+            elif kind == SCHEDULE and id in self._schedules:
+                self._arm(self._schedules[id].next_run_at, kind, id)
+
     def next_due(self) -> int | None:
         return self._heap[0][0] if self._heap else None
 

@@ -78,12 +78,12 @@ def read(raw: bytes, annotation: Any, what: str) -> Any:
 
 def is_native(annotation: Any) -> bool:
     """Whether the annotation names JSON types only, so that there is nothing to build."""
-    if typing.get_origin(annotation) in (list, dict, typing.Union, types.UnionType):
+    origin = typing.get_origin(annotation)
+    if origin is typing.Annotated:
+        return is_native(typing.get_args(annotation)[0])
+    if origin in (list, dict, typing.Union, types.UnionType):
         return all(is_native(part) for part in typing.get_args(annotation))
-    try:
-        return annotation in _NATIVE
-    except TypeError:  # an annotation that cannot be hashed
-        return False
+    return annotation in _NATIVE
 
 
 def shown(annotation: Any) -> str:

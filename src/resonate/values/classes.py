@@ -82,8 +82,12 @@ def dataclass_values(value: Any) -> dict[str, Any]:
     """The fields of a dataclass instance.
 
     Raises:
-        Unfit: a field has no value.
+        Unfit: a field has no value, or it extends a builtin, whose part would be lost.
     """
+    try:
+        object.__new__(type(value))
+    except TypeError as error:
+        raise Unfit("it is a dataclass that extends a builtin class") from error
     values = {}
     for field in sys.modules["dataclasses"].fields(value):
         try:

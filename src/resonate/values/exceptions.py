@@ -43,7 +43,7 @@ def split_error(error: BaseException, split: Split, causes: int = CAUSES) -> tup
         return plain, ["error", info]
     args = _args_of(error)
     if args:
-        info["args"] = [_split_or_text(arg, split) for arg in args]
+        info["args"] = [list(_split_or_text(arg, split)) for arg in args]
     state = _state_of(error, split)
     if state:
         info["state"] = state
@@ -51,7 +51,7 @@ def split_error(error: BaseException, split: Split, causes: int = CAUSES) -> tup
     if notes:
         info["notes"] = notes
     if error.__cause__ is not None and causes > 0:
-        info["cause"] = split_error(error.__cause__, split, causes - 1)
+        info["cause"] = list(split_error(error.__cause__, split, causes - 1))
     return plain, ["error", info]
 
 
@@ -127,7 +127,7 @@ def _state_of(error: BaseException, split: Split) -> dict[str, Any]:
         if key in (TRACEBACK, "__notes__"):
             continue
         try:
-            state[key] = split(value)
+            state[key] = list(split(value))
         except Exception:  # an attribute such as a connection: the exception is worth more than it
             continue
     return state

@@ -134,8 +134,6 @@ def _split_datetime(value: datetime, path: Path, depth: int) -> tuple[Any, Node]
     if zone is None:
         return text, "datetime 1" if value.fold else "datetime"
     key = getattr(zone, "key", None) if type(zone).__module__ == "zoneinfo" else None
-    if key is None and datetime.fromisoformat(text).utcoffset() != value.utcoffset():
-        raise _At(value, path, "its offset from UTC cannot be written")
     return text, f"datetime {key}" if key else "datetime"
 
 

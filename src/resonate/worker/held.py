@@ -31,8 +31,6 @@ class Completion:
 
     def complete(self, outcome: Outcome) -> None:
         """Set the outcome, once; later ones are ignored. Callbacks run on this thread."""
-        if self.outcome is not None:
-            return
         with _COMPLETING:
             if self.outcome is not None:
                 return

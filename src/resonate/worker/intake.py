@@ -134,9 +134,9 @@ class Intake:
             _LOG.warning("%d offered tasks could not be acquired, they will be offered again: %s", len(offers), error)
             return
         at = 0
-        for _, held, reads in plan:
-            answer, read = answers[at], answers[at + 1 : at + 1 + reads]
-            at += 1 + reads
+        for _, held, count in plan:
+            answer, read = answers[at], answers[at + 1 : at + 1 + count]
+            at += 1 + count
             if answer.status == 200:
                 self._go_on(answer, held, read)
 

@@ -209,17 +209,16 @@ class Loop:
         self._tracks.discard(track)
         if held.tracks is not None and track in held.tracks:
             held.tracks.remove(track)
+        if type(concluded) is float:
+            self._worker.retrying(held, call, concluded)
         with held.lock:
             if track.resting:
                 held.execution.running += 1
             if type(concluded) is float:
-                timed = held.execution.backoff(call, concluded)
+                if held.execution.backoff(call, concluded):
+                    self._worker.later(concluded, lambda: self._retry(held, call))
             else:
                 held.execution.ended(call, concluded)  # type: ignore[arg-type]
-        if type(concluded) is float:
-            self._worker.retrying(held, call, concluded)
-            if timed:
-                self._worker.later(concluded, lambda: self._retry(held, call))
         self._share(held)
 
     async def _call(self, track: Track) -> Outcome:
@@ -288,7 +287,7 @@ class Loop:
             return
         held = track.held
         with held.lock:
-            if track.resting or any(pending.track is track for pending, _ in held.execution.arrivals):
+            if any(pending.track is track for pending, _ in held.execution.arrivals):
                 return
             track.resting = True
             held.execution.running -= 1

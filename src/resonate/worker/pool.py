@@ -34,10 +34,10 @@ class Pool:
     def submit(self, job: Callable[[], object]) -> None:
         """Run `job` on one of the threads, soon; its exceptions are logged, never lost."""
         self._jobs.put(job)
-        if self._idle:
+        if self._jobs.qsize() <= self._idle:
             return
         with self._lock:
-            if not self._idle and len(self._threads) - self._blocked < self.limit and not self._stopped:
+            if len(self._threads) - self._blocked < self.limit and not self._stopped:
                 self._spawn()
 
     def backlog(self) -> int:

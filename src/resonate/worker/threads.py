@@ -68,6 +68,7 @@ class Threads:
     def _advance(self, held: Held, call: Call) -> Call | None:
         """Run `call` until it ends or asks for something; return what to advance next."""
         execution = held.execution
+        outcome: Outcome | None
         if call.kind == PLAIN:
             outcome = self._run_plain(held, call)
         else:

@@ -36,8 +36,8 @@ class Id(str):
         return self
 
     def __await__(self) -> Generator[Any, None, str]:
+        yield from ()
         return str(self)
-        yield
 
 
 class Pending(asyncio.Future[Any], Yieldable):
