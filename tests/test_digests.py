@@ -146,6 +146,7 @@ def test_a_digest_is_the_same_in_a_process_with_another_hash_seed() -> None:
 def test_positional_and_keyword_arguments_differ() -> None:
     assert digest((1,), {}) != digest((), {"a": 1})
     assert digest((1, 2), {}) != digest(([1, 2],), {})
+    assert digest((1 + 2j,), {}) != digest((2 + 1j,), {})
 
 
 @pytest.mark.parametrize("extra", [{}, {1: 2}], ids=["fast form", "slow form"])

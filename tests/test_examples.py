@@ -135,7 +135,7 @@ def test_every_example_says_what_it_shows_and_imports_nothing_but_resonate_and_t
 
 def imported(tree: ast.Module) -> set[str]:
     """The top-level packages that a module imports."""
-    names = set()
+    names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names.update(alias.name.partition(".")[0] for alias in node.names)

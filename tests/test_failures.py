@@ -194,6 +194,9 @@ def test_notes_are_kept_and_the_traceback_is_noted_once_however_often_it_travels
     for _ in range(3):
         _, _, seen = encode_error(raised(seen))
 
+    _, headers, _ = encode_error(seen)
+    assert headers is not None
+    assert "in raised" not in headers[HEADER], "the traceback is in the data, once"
     assert seen.__notes__[0] == "mind the gap"
     assert len(seen.__notes__) == 2
 

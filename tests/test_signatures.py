@@ -252,6 +252,14 @@ def test_a_function_is_read_once_and_forgotten_with_it() -> None:
     assert len(signatures._KNOWN) <= before
 
 
+def test_what_was_known_of_another_function_at_the_same_address_is_not_believed() -> None:
+    def f(ctx: Any) -> None: ...
+
+    signatures._KNOWN[id(f)] = describe(plain)
+
+    assert describe(f).name == "f"
+
+
 def test_the_signature_of_a_function_that_is_gone_still_explains_itself() -> None:
     def f(ctx: Any, a: int) -> int:
         return a

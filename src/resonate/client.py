@@ -31,6 +31,7 @@ from resonate.handle import Handle
 from resonate.network.base import Network
 from resonate.network.embedded import EmbeddedNetwork
 from resonate.options import Options
+from resonate.protocol import validation
 from resonate.protocol.records import ACQUIRED, BRANCH, ORIGIN, PARENT, PENDING, SCOPE, TARGET, Promise, Value
 from resonate.protocol.requests import (
     PromiseCreate,
@@ -39,7 +40,11 @@ from resonate.protocol.requests import (
     PromiseSettle,
     Request,
     Response,
+    ScheduleCreate,
+    ScheduleDelete,
+    ScheduleGet,
     TaskCreate,
+    TaskRelease,
 )
 from resonate.retry_policies import to_wire
 from resonate.service.service import Service
@@ -50,8 +55,12 @@ from resonate.storage.memory import MemoryStorage
 from resonate.stores import PromiseClient, ScheduleClient, network_for
 from resonate.values import decode_call, digest, encode_call
 from resonate.worker.held import Completion, Held
+from resonate.worker.intake import root_of
 from resonate.worker.pool import Pool
 from resonate.worker.worker import Worker
+
+SCHEDULED_ID: Final = "{{.id}}-{{.timestamp}}"
+"""The ids of a schedule's runs (protocol 9.9): a valid origin in every dialect."""
 
 KEY_TAG: Final = "resonate:py:ikey"
 """The idempotency key, where it is not the id."""
@@ -76,6 +85,8 @@ class RootCall(Struct, frozen=True):
     headers: dict[str, str] | None
     target: str
     identity: str
+    args: tuple[Any, ...] | None
+    """The arguments, where a trip through the encoder is known to change nothing."""
 
 
 class Client:
@@ -173,7 +184,8 @@ class Client:
         )
         group = self.settings.group if found is not None else "default"
         text = identity("root", version, digest(args, kwargs), name, "-")
-        return RootCall(name, found, version, signature, data, headers, address(opts.target or group), text)
+        kept = args if signature is not None and not kwargs and headers is None and _unchanged(args, signature) else None
+        return RootCall(name, found, version, signature, data, headers, address(opts.target or group), text, kept)
 
     def begin(self, id: str, call: RootCall, opts: Options, *, remote: bool, lend: bool) -> Handle[Any]:
         """Create the promise of a root call, or join the one that is there.
@@ -204,6 +216,35 @@ class Client:
         elif id not in worker.held and id not in worker.warm:
             worker.watch.listen(completion)
         return Handle(id, self, completion)
+
+    def define_schedule(self, id: str, cron: str, call: RootCall, opts: Options) -> None:
+        """Create the schedule; the same definition joins, another one replaces what is there.
+
+        Raises:
+            ValueError: a bad id or cron expression, in the service's words.
+        """
+        network = self.started().network
+        timeout = Options.TIMEOUT if opts.timeout is None else opts.timeout
+        create = ScheduleCreate(
+            id, cron, SCHEDULED_ID, int(timeout * 1000), Value(call.headers, call.data), {**(opts.tags or {}), TARGET: call.target}
+        )
+        problem = validation.check(create)
+        if problem is not None:
+            raise ValueError(problem)
+        known = network.send((ScheduleGet(id),))[0].schedule
+        if known is not None:
+            if (known.cron, known.promise_id, known.promise_timeout, known.promise_param, known.promise_tags) == (
+                create.cron,
+                create.promise_id,
+                create.promise_timeout,
+                create.promise_param,
+                create.promise_tags,
+            ):
+                _LOG.info("schedule %s is defined already; joined", id)
+                return
+            _LOG.warning("schedule %s had another definition (%s, next at %d); replaced", id, known.cron, known.next_run_at)
+            network.send((ScheduleDelete(id),))
+        network.send((create,))
 
     def exists(self, id: str) -> None:
         """Raise unless there is a promise `id`."""
@@ -322,14 +363,18 @@ class Client:
             raise IdConflict(id, describe_root(promise, recorded), describe_root(create, call.identity))
 
     def _give_back(self, answer: Response) -> None:
-        from resonate.protocol.requests import TaskRelease
-
         if answer.task is not None and answer.task.state == ACQUIRED:
             self.started().network.send((TaskRelease(answer.task.id, answer.task.version),))
 
     def _drive(self, worker: Worker, id: str, call: RootCall, opts: Options, answer: Response, lend: bool) -> None:
         assert answer.promise is not None and answer.task is not None
-        held = worker.intake.acquired(answer, opts)
+        if call.args is not None and answer.promise.param.data is call.data and opts.encoder is None:
+            assert call.func is not None
+            assert call.signature is not None
+            root = root_of(answer.promise, call.name, call.func, call.version, call.signature, call.args, {}, opts)
+            held: Held | None = worker.hold(answer.promise, answer.task.version, answer.preload, root)
+        else:
+            held = worker.intake.acquired(answer, opts)
         if held is None:
             return
         if lend:
@@ -354,6 +399,17 @@ class Client:
             cursor = page.cursor
             if cursor is None:
                 return
+
+
+def _unchanged(args: tuple[Any, ...], signature: Signature) -> bool:
+    """Whether storing and reading the arguments gives them back as they are."""
+    for arg in args:
+        if type(arg) not in _SCALARS:
+            return False
+    if not signature.annotated:
+        return True
+    wanted = signature.positional(len(args))
+    return all(want is Any or want is type(arg) for arg, want in zip(args, wanted, strict=False))
 
 
 def describe_root(promise: Promise | PromiseCreate, text: str) -> str:
@@ -383,5 +439,7 @@ def check_id(id: object) -> None:
     if len(id) * 4 > ID_LIMIT and len(id.encode()) > ID_LIMIT:
         raise InvalidId(id[:80] + "…", f"an id has at most {ID_LIMIT} bytes")
 
+
+_SCALARS: Final = frozenset((bool, int, str, float, type(None)))
 
 __all__ = ["Client", "RootCall", "check_id"]

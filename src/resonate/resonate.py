@@ -264,15 +264,8 @@ class Resonate:
             func, cron = cron, func  # type: ignore[assignment]
         core, opts = self._core, self._opts.merged(Options.CLIENT, timeout=timeout, version=version)
         call = core.call(func, args, kwargs, opts, remote=True)
-        core.started()
-        return self.schedules.define(
-            id,
-            cron,
-            call.data,
-            call.headers,
-            int((opts.timeout or Options.TIMEOUT) * 1000),
-            {"resonate:target": call.target},
-        )
+        core.define_schedule(id, cron, call, opts)
+        return core.schedules.get(id)
 
     @property
     def promises(self) -> PromiseClient:

@@ -13,7 +13,7 @@ import pytest
 from resonate.clock import SettableClock
 from resonate.protocol import machine, steps
 from resonate.protocol import requests as rq
-from resonate.protocol.machine import Footprint
+from resonate.protocol.footprint import Footprint, footprint
 from resonate.protocol.records import EMPTY, Promise, Schedule
 from resonate.protocol.rows import PromiseRow, Resume, Send, TaskRow, is_external
 from resonate.protocol.steps import Rules
@@ -33,14 +33,14 @@ READS = (rq.PromiseGet, rq.PromiseSearch, rq.TaskGet, rq.TaskSearch, rq.Schedule
 class Fenced:
     """A view of a storage that serves only rows named by a footprint; asking for more fails."""
 
-    def __init__(self, storage: MemoryStorage, footprint: Footprint) -> None:
+    def __init__(self, storage: MemoryStorage, rows: Footprint) -> None:
         self.storage = storage
-        self.everything = footprint.everything
-        self.schedule_ids = footprint.schedules
-        named = footprint.promises
-        rows = [row for row in map(storage.promise, named) if row is not None]
-        self.ids = named | {awaiter for row in rows for awaiter in row.callbacks}
-        self.branches_of = footprint.branches_of
+        self.everything = rows.everything
+        self.schedule_ids = rows.schedules
+        named = rows.promises
+        found = [row for row in map(storage.promise, named) if row is not None]
+        self.ids = named | {awaiter for row in found for awaiter in row.callbacks}
+        self.branches_of = rows.branches_of
         self.asked: set[str] = set()
 
     def promise(self, id: str) -> PromiseRow | None:
@@ -106,7 +106,7 @@ def test_a_view_that_serves_only_the_footprint_gives_the_same_answers(seed: int)
         if isinstance(request, rq.DebugTick):
             tick(storage, now)
             continue
-        view = Fenced(storage, machine.footprint([request]))
+        view = Fenced(storage, footprint([request]))
 
         answer, effects = machine.apply(view, request, now, RULES)
         storage.apply(effects)
@@ -194,7 +194,7 @@ def _waiting() -> MemoryStorage:
 
 def test_an_awaiter_out_of_reach_becomes_an_obligation_that_wakes_it_later() -> None:
     storage = _waiting()
-    view = Elsewhere(storage, machine.footprint([resolve("e")]))
+    view = Elsewhere(storage, footprint([resolve("e")]))
 
     _, effects = machine.apply(view, resolve("e"), 5, RULES)
     obligations = [effect for effect in effects if isinstance(effect, Resume)]
@@ -273,12 +273,12 @@ def test_the_retry_timeout_is_a_choice_of_the_server() -> None:
 
 
 def test_a_footprint_names_what_each_request_reads() -> None:
-    everything = machine.footprint([rq.PromiseSearch(), rq.TaskSearch(), rq.ScheduleSearch(), rq.DebugSnap()])
-    nothing = machine.footprint([rq.DebugTick(1), rq.DebugReset(), rq.DebugStart(), rq.DebugStop()])
+    everything = footprint([rq.PromiseSearch(), rq.TaskSearch(), rq.ScheduleSearch(), rq.DebugSnap()])
+    nothing = footprint([rq.DebugTick(1), rq.DebugReset(), rq.DebugStart(), rq.DebugStop()])
 
     assert everything.everything
     assert nothing == Footprint(set(), set(), set())
     acquire = rq.TaskAcquire("w", 0, "p", 1)
-    assert machine.footprint([acquire, rq.ScheduleGet("s")]) == Footprint({"w"}, {"s"}, {"w"})
-    assert machine.footprint([rq.TaskAcquire("w", 0, "p", 1, preload=False)]) == Footprint({"w"}, set(), set())
-    assert machine.footprint([rq.TaskCreate("p", 1, targeted("w"), preload=False)]).branches_of == set()
+    assert footprint([acquire, rq.ScheduleGet("s")]) == Footprint({"w"}, {"s"}, {"w"})
+    assert footprint([rq.TaskAcquire("w", 0, "p", 1, preload=False)]) == Footprint({"w"}, set(), set())
+    assert footprint([rq.TaskCreate("p", 1, targeted("w"), preload=False)]).branches_of == set()

@@ -47,7 +47,7 @@ from resonate.protocol.records import EMPTY, PENDING, RESOLVED, TARGET, Value
 from resonate.protocol.records import EXTERNAL as EXTERNAL_TAG
 from resonate.protocol.records import TIMER as TIMER_TAG
 from resonate.protocol.records import Promise as Record
-from resonate.protocol.requests import PromiseSettle, TaskFence
+from resonate.protocol.requests import PromiseSettle
 
 if TYPE_CHECKING:
     from resonate.execution.execution import Execution
@@ -251,9 +251,7 @@ def member_done(ex: Execution, call: Call, child: Call) -> None:
 
 def _choose(ex: Execution, call: Call, winner: int) -> None:
     data = base64.b64encode(b"%d" % winner).decode()
-    action = PromiseSettle(call.id, "resolved", Value(None, data))
-    ex.outbox.append(TaskFence(ex.id, ex.version, action, False))
-    ex.unwritten += 1
+    ex._write(PromiseSettle(call.id, "resolved", Value(None, data)))
     call.winner = winner
     ex._finish(call)
 

@@ -54,6 +54,7 @@ from resonate.protocol.requests import (
     PromiseCreate,
     PromiseRegisterCallback,
     PromiseSettle,
+    PromiseWrite,
     Request,
     Response,
     TaskFence,
@@ -462,13 +463,21 @@ class Execution:
         if call is self.root:
             return
         if call.options.durable:
-            action = PromiseSettle(call.id, settled.state, Value(settled.headers, settled.data))  # type: ignore[arg-type]
-            self.outbox.append(TaskFence(self.id, self.version, action, False))
-            self.unwritten += 1
+            self._write(PromiseSettle(call.id, settled.state, Value(settled.headers, settled.data)))  # type: ignore[arg-type]
         call.outcome = settled.outcome
         call.ended = None
         self._finish(call)
         call.forget_code()
+
+    def _write(self, settle: PromiseSettle) -> None:
+        """Queue a settlement; one whose creation is queued right before it becomes one write with it."""
+        outbox = self.outbox
+        last = outbox[-1] if outbox else None
+        if type(last) is TaskFence and type(last.action) is PromiseCreate and last.action.id == settle.id:
+            outbox[-1] = TaskFence(self.id, self.version, PromiseWrite(last.action, settle), False)
+        else:
+            outbox.append(TaskFence(self.id, self.version, settle, False))
+        self.unwritten += 1
 
     def _finish(self, call: Call) -> None:
         """`call` is done: tell who waits, and let its owner end if that was all it waited for."""
@@ -528,7 +537,7 @@ class Execution:
         self.outbox[:0] = rest
         for request in rest:
             action = request.action if type(request) is TaskFence else None
-            if type(action) is PromiseSettle or (type(action) is PromiseCreate and action.id in self.remote):
+            if type(action) in (PromiseSettle, PromiseWrite) or (action is not None and action.id in self.remote):
                 self.unwritten += 1
 
     def _retry_delay(self, call: Call, error: BaseException) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from resonate.protocol.records import PENDING, SCOPE, Promise
-from resonate.protocol.requests import PromiseCreate, PromiseSettle, Request, Response, TaskFence, TaskFulfill
+from resonate.protocol.requests import PromiseCreate, PromiseSettle, PromiseWrite, Request, Response, TaskFence, TaskFulfill
 
 
 def holds(request: Request, response: Response) -> bool:
@@ -15,14 +15,16 @@ def holds(request: Request, response: Response) -> bool:
     """
     if response.status >= 400:
         return False
-    if isinstance(request, TaskFence):
+    if type(request) is TaskFence:
         action, inner = request.action, response.action
         if inner is None or inner.promise is None:
             return False
-        if isinstance(action, PromiseCreate):
-            return inner.promise.state == PENDING or action.tags.get(SCOPE) == "global"
-        return _as_sent(action, inner.promise)
-    if isinstance(request, TaskFulfill):
+        kind = type(action)
+        if kind is PromiseCreate:
+            return inner.promise.state == PENDING or action.tags.get(SCOPE) == "global"  # type: ignore[union-attr]
+        settle = action.settle if kind is PromiseWrite else action  # type: ignore[union-attr]
+        return _as_sent(settle, inner.promise)  # type: ignore[arg-type]
+    if type(request) is TaskFulfill:
         return _as_sent(request.action, response.promise)
     return True
 

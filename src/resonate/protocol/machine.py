@@ -48,6 +48,7 @@ from resonate.protocol.requests import (
     PromiseRegisterListener,
     PromiseSearch,
     PromiseSettle,
+    PromiseWrite,
     Request,
     Response,
     ScheduleCreate,
@@ -88,33 +89,9 @@ Step = tuple[Response, Sequence[Effect]]
 _OK: Final = Response(200)
 
 
-class Footprint(Struct):
-    """Every row that some requests may read: ids of promises (with their tasks), schedules, branches.
-
-    `everything` asks for what only a scan can answer: a search, a snapshot.
-    """
-
-    promises: set[str]
-    schedules: set[str]
-    branches_of: set[str]
-    everything: bool = False
-
-
 def apply(view: View, request: Request, now: int, rules: Rules) -> Step:
     """Answer one request at instant `now`; equal inputs give equal steps."""
     return HANDLERS[type(request)](view, request, now, rules)
-
-
-def footprint(requests: Iterable[Request]) -> Footprint:
-    """The rows that applying `requests` may read.
-
-    The awaiters in the callbacks of a settled promise, and a promise's branch, are named
-    by rows, not by requests: a storage that locks loads them with the promises named here.
-    """
-    found = Footprint(set(), set(), set())
-    for request in requests:
-        _FOOTPRINTS[type(request)](request, found)
-    return found
 
 
 # ---- promises ------------------------------------------------------------------------------------
@@ -139,6 +116,19 @@ def promise_create(view: View, request: PromiseCreate, now: int, rules: Rules) -
         else:
             effects.append(TaskRow(request.id, FULFILLED, 0, request.tags[TARGET]))
     return Response(200, promise), effects
+
+
+def promise_write(view: View, request: PromiseWrite, now: int, rules: Rules) -> Step:
+    """What a create and then a settle would do; a create that finds something settled answers with that."""
+    create, settle = request.create, request.settle
+    if view.promise(create.id) is not None:
+        return promise_settle(view, settle, now, rules)
+    if create.timeout_at <= now or TARGET in create.tags:
+        return promise_create(view, create, now, rules)
+    promise = Promise(
+        create.id, settle.state, create.param, settle.value, create.tags, create.timeout_at, now, now
+    )
+    return Response(200, promise), (PromiseRow(promise),)
 
 
 def promise_settle(view: View, request: PromiseSettle, now: int, rules: Rules) -> Step:
@@ -288,10 +278,8 @@ def task_fence(view: View, request: TaskFence, now: int, rules: Rules) -> Step:
     effects: Sequence[Effect] = ()
     if problem is not None:
         inner = Response(400, error=problem)
-    elif isinstance(action, PromiseCreate):
-        inner, effects = promise_create(view, action, now, rules)
     else:
-        inner, effects = promise_settle(view, action, now, rules)
+        inner, effects = _ACTIONS[type(action)](view, action, now, rules)
     preload = _preload_after(view, promise, inner.promise, now) if request.preload else ()
     return Response(200, preload=preload, action=inner), effects
 
@@ -525,6 +513,12 @@ def _other_version(task: TaskRow, version: int) -> Response:
     return Response(409, error=f"task {task.id!r} is at version {task.version}, not {version}")
 
 
+_ACTIONS: Final[dict[type, Callable[[View, Any, int, Rules], Step]]] = {
+    PromiseCreate: promise_create,
+    PromiseSettle: promise_settle,
+    PromiseWrite: promise_write,
+}
+
 HANDLERS: Final[dict[type, Callable[[View, Any, int, Rules], Step]]] = {
     PromiseGet: promise_get,
     PromiseCreate: promise_create,
@@ -553,85 +547,3 @@ HANDLERS: Final[dict[type, Callable[[View, Any, int, Rules], Step]]] = {
     DebugReset: debug_reset,
     DebugSnap: debug_snap,
 }
-
-
-def _reads_promise(request: Any, found: Footprint) -> None:
-    found.promises.add(request.id)
-
-
-def _reads_held(request: Any, found: Footprint) -> None:
-    found.promises.add(request.id)
-    if request.preload:
-        found.branches_of.add(request.id)
-
-
-def _reads_create(request: TaskCreate, found: Footprint) -> None:
-    found.promises.add(request.action.id)
-    if request.preload:
-        found.branches_of.add(request.action.id)
-
-
-def _reads_pair(request: PromiseRegisterCallback, found: Footprint) -> None:
-    found.promises.update((request.awaited, request.awaiter))
-
-
-def _reads_awaited(request: PromiseRegisterListener, found: Footprint) -> None:
-    found.promises.add(request.awaited)
-
-
-def _reads_suspend(request: TaskSuspend, found: Footprint) -> None:
-    _reads_held(request, found)
-    found.promises.update(action.awaited for action in request.actions)
-
-
-def _reads_fence(request: TaskFence, found: Footprint) -> None:
-    _reads_held(request, found)
-    found.promises.add(request.action.id)
-
-
-def _reads_refs(request: TaskHeartbeat, found: Footprint) -> None:
-    found.promises.update(ref.id for ref in request.tasks)
-
-
-def _reads_schedule(request: Any, found: Footprint) -> None:
-    found.schedules.add(request.id)
-
-
-def _reads_everything(request: Any, found: Footprint) -> None:
-    found.everything = True
-
-
-def _reads_nothing(request: Any, found: Footprint) -> None:
-    pass
-
-
-_FOOTPRINTS: Final[dict[type, Callable[[Any, Footprint], None]]] = {
-    PromiseGet: _reads_promise,
-    PromiseCreate: _reads_promise,
-    PromiseSettle: _reads_promise,
-    PromiseRegisterCallback: _reads_pair,
-    PromiseRegisterListener: _reads_awaited,
-    PromiseSearch: _reads_everything,
-    TaskGet: _reads_promise,
-    TaskCreate: _reads_create,
-    TaskAcquire: _reads_held,
-    TaskRelease: _reads_promise,
-    TaskFulfill: _reads_promise,
-    TaskSuspend: _reads_suspend,
-    TaskFence: _reads_fence,
-    TaskHeartbeat: _reads_refs,
-    TaskHalt: _reads_promise,
-    TaskContinue: _reads_promise,
-    TaskSearch: _reads_everything,
-    ScheduleGet: _reads_schedule,
-    ScheduleCreate: _reads_schedule,
-    ScheduleDelete: _reads_schedule,
-    ScheduleSearch: _reads_everything,
-    DebugStart: _reads_nothing,
-    DebugStop: _reads_nothing,
-    DebugReset: _reads_nothing,
-    DebugTick: _reads_nothing,
-    DebugSnap: _reads_everything,
-}
-
-__all__ = ["DELAY", "Footprint", "Step", "apply", "footprint"]

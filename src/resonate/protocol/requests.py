@@ -35,6 +35,20 @@ class PromiseSettle(Struct, frozen=True, gc=False):
     value: Value = EMPTY
 
 
+class PromiseWrite(Struct, frozen=True, gc=False):
+    """Create a promise and settle it in one transition; only inside of a fence.
+
+    Ours, never on the wire: it is what the two fenced requests do one after the other.
+    """
+
+    create: PromiseCreate
+    settle: PromiseSettle
+
+    @property
+    def id(self) -> str:
+        return self.create.id
+
+
 class PromiseRegisterCallback(Struct, frozen=True, gc=False):
     awaited: str
     awaiter: str
@@ -92,7 +106,7 @@ class TaskSuspend(Struct, frozen=True, gc=False):
 class TaskFence(Struct, frozen=True, gc=False):
     id: str
     version: int
-    action: PromiseCreate | PromiseSettle
+    action: PromiseCreate | PromiseSettle | PromiseWrite
     preload: bool = True
 
 

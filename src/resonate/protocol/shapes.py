@@ -274,6 +274,7 @@ def _write_task_suspend(request: rq.TaskSuspend) -> Data:
 
 def _write_task_fence(request: rq.TaskFence) -> Data:
     inner = request.action
+    assert not isinstance(inner, rq.PromiseWrite), "the wire has no such action: send its two halves"
     if isinstance(inner, rq.PromiseCreate):
         action = _action("promise.create", _write_promise_create(inner))
     else:

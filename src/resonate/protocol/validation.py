@@ -281,9 +281,13 @@ def _task_fence(request: TaskFence, strict: bool) -> Problem:
         return f"action.data.id must not be the task's own id: use task.fulfill, got {_shown(request.id)}"
     if strict:
         return None
-    if isinstance(request.action, PromiseCreate):
-        return _promise_create(request.action, strict, "action.data.")
-    return _promise_settle(request.action, strict, "action.data.")
+    action = request.action
+    if isinstance(action, PromiseSettle):
+        return _promise_settle(action, strict, "action.data.")
+    if isinstance(action, PromiseCreate):
+        return _promise_create(action, strict, "action.data.")
+    problem = _promise_create(action.create, strict, "action.create.data.")
+    return problem or _promise_settle(action.settle, strict, "action.settle.data.")
 
 
 def _task_heartbeat(request: TaskHeartbeat, strict: bool) -> Problem:

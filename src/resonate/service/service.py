@@ -18,6 +18,7 @@ from resonate.clock import Clock
 from resonate.errors import ResonateStoreError
 from resonate.protocol import chain as chains
 from resonate.protocol import machine, validation
+from resonate.protocol.footprint import footprint
 from resonate.protocol.requests import (
     DebugReset,
     DebugSnap,
@@ -203,7 +204,7 @@ class Service:
         storage = self.storage
         requests = batch[0].requests if len(batch) == 1 else [r for call in batch for r in call.requests]
         self._now = now = max(self._now, self.clock.now())
-        transaction = storage.begin(lambda: machine.footprint(requests))
+        transaction = storage.begin(lambda: footprint(requests))
         try:
             for call in batch:
                 self._apply(transaction, call, now)

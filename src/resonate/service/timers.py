@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Final
 
 from resonate.protocol import steps
-from resonate.protocol.machine import Footprint
+from resonate.protocol.footprint import Footprint
 from resonate.storage.base import PROMISE, SCHEDULE, TASK, Timer
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, Literal, Protocol
 
-from resonate.protocol.machine import Footprint
+from resonate.protocol.footprint import Footprint
 from resonate.protocol.rows import Effect, Send, View
 
 Timer = tuple[Literal["promise", "task", "schedule"], str]

@@ -12,7 +12,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
-from resonate.protocol.machine import Footprint
+from resonate.protocol.footprint import Footprint
 from resonate.protocol.records import ACQUIRED, BRANCH, PENDING, Promise, Schedule
 from resonate.protocol.rows import (
     DropSchedule,
@@ -50,6 +50,10 @@ class MemoryStorage:
         self._fresh: list[Send] = []
         self._heap: list[tuple[int, str, str]] = []
         self._compact_at = HEAP_SPARE
+        # reads are the dicts' own, without a call of ours in between
+        self.promise: Callable[[str], PromiseRow | None] = self._promises.get
+        self.task: Callable[[str], TaskRow | None] = self._tasks.get
+        self.schedule: Callable[[str], Schedule | None] = self._schedules.get
 
     # ---- transaction -------------------------------------------------------------------------
 
@@ -73,17 +77,12 @@ class MemoryStorage:
 
     # ---- view -----------------------------------------------------------------------------------
 
-    def promise(self, id: str) -> PromiseRow | None:
-        return self._promises.get(id)
+    def branch(self, branch: str) -> Iterable[Promise]:
+        members = self._branches.get(branch)
+        return () if members is None else self._sorted_branch(branch, members)
 
-    def task(self, id: str) -> TaskRow | None:
-        return self._tasks.get(id)
-
-    def schedule(self, id: str) -> Schedule | None:
-        return self._schedules.get(id)
-
-    def branch(self, branch: str) -> Iterator[Promise]:
-        ids = set(self._branches.get(branch, ()))
+    def _sorted_branch(self, branch: str, members: list[str]) -> Iterator[Promise]:
+        ids = set(members)
         root = self._promises.get(branch)
         if root is not None and root.promise.tags.get(BRANCH) == branch:
             ids.add(branch)

@@ -10,8 +10,8 @@ from msgspec import Struct
 from resonate.encoders import Encoder
 from resonate.errors import DecodeError
 from resonate.signatures import Signature
-from resonate.values.annotations import Mismatch, fit, is_native, parse, shown
 from resonate.values.carrying import decode, header
+from resonate.values.fitting import Mismatch, fit, is_native, parse, shown
 from resonate.values.payload import HEADER, Payload, dumps, encode_with, pack
 from resonate.values.typetree import is_plain, split
 

@@ -14,7 +14,7 @@ import msgspec
 
 from resonate.encoders import Encoder
 from resonate.errors import DecodeError, EncodeError
-from resonate.values.annotations import Mismatch, fit, parse, read
+from resonate.values.fitting import Mismatch, fit, parse, read
 from resonate.values.payload import HEADER, Payload, decode_with, dumps, encode_json, encode_with, loads, pack, unpack
 from resonate.values.typetree import is_plain, join, split
 

@@ -20,6 +20,10 @@ BUILTINS: Final = (str, int, float, bytes, list, tuple, dict, set, frozenset)
 """What a class may be a subclass of and still be carried, if its instances have no state of their own."""
 
 
+_MADE_IN_PYTHON: Final = 1 << 9
+"""The flag by which CPython tells classes of Python code from those of C code."""
+
+
 class Unfit(Exception):
     """An instance that cannot be carried, and why."""
 
@@ -201,7 +205,7 @@ def build_enum(name: str, value: Any) -> Any:
     if not issubclass(cls, Enum):
         raise DecodeError(f"a stored value is a member of the enum {name}, which is no enum here")
     for member in cls.__members__.values():
-        if member.value == value and type(member.value) is type(value):
+        if member.value == value:
             return member
     if issubclass(cls, Flag) and isinstance(value, int):
         try:
@@ -218,15 +222,11 @@ def builtin_base(value: Any) -> type:
         Unfit: none, or the instance holds more than the builtin does.
     """
     cls = type(value)
-    base = next((base for base in BUILTINS if issubclass(cls, base)), None)
-    if base is None:
+    base: type = _written_in_c(cls)
+    if base not in BUILTINS:
         raise Unfit("no form is known for this type")
     if getattr(value, "__dict__", None) or any(_slots(each) for each in cls.__mro__[: cls.__mro__.index(base)]):
         raise Unfit(f"it is a {base.__name__} with attributes of its own")
-    try:
-        base.__new__(cls)
-    except TypeError as error:
-        raise Unfit(f"its class cannot be built from a {base.__name__}") from error
     return base
 
 
@@ -238,16 +238,18 @@ def build_subclass(name: str, plain: Any) -> Any:
     """
     cls: Any = wanted(name)
     base: Any = type(plain)
-    if not issubclass(cls, base) or base not in BUILTINS:
-        raise DecodeError(f"a stored value is a {name}, which is no {base.__name__} here")
-    try:
-        if base not in (list, dict, set):
-            return base.__new__(cls, plain)
-        built = base.__new__(cls)
-        base.__init__(built, plain)
-    except TypeError as error:
-        raise DecodeError(f"a stored {name} cannot be built: {error}") from error
+    if cls is base or _written_in_c(cls) is not base or base not in BUILTINS:
+        raise DecodeError(f"a stored value is a {name}, which is no subclass of {base.__name__} here")
+    if base not in (list, dict, set):
+        return base.__new__(cls, plain)
+    built = base.__new__(cls)
+    base.__init__(built, plain)
     return built
+
+
+def _written_in_c(cls: type) -> Any:
+    """The class that decides how instances of `cls` are laid out: the first one not made in Python."""
+    return next(each for each in cls.__mro__ if not each.__flags__ & _MADE_IN_PYTHON)
 
 
 def _slots(cls: type) -> bool:

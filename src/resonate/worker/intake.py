@@ -7,6 +7,7 @@ registered here is released once and then left alone for a growing time.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from resonate.errors import DecodeError, ExecutionStopped, FunctionNotFound, ResonateStoreError
@@ -24,7 +25,7 @@ from resonate.protocol.requests import (
 )
 from resonate.registry import Registry
 from resonate.retry_policies import from_wire
-from resonate.signatures import describe
+from resonate.signatures import Signature, describe
 from resonate.values import decode_call, encode_error, retype
 from resonate.worker.held import Held
 
@@ -160,7 +161,7 @@ class Intake:
         """Wake a warm execution, if nobody else ran in between."""
         execution = held.execution
         with held.writing:
-            if version != execution.version + 1 or not held.suspended:
+            if version != execution.version + 1 or not held.suspended or execution.stop is not None:
                 return False
             self._worker.rewarm(held, version)
             if not read:
@@ -208,6 +209,20 @@ def root_call(promise: Promise, registry: Registry, options: Options | None = No
     signature.bind(args, kwargs)
     if options is None:
         options = Options(retry_policy=from_wire(call.retry)) if call.retry else _DEFAULT
+    return root_of(promise, name, func, version, signature, args, kwargs, options)
+
+
+def root_of(
+    promise: Promise,
+    name: str,
+    func: Callable[..., Any],
+    version: int,
+    signature: Signature,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    options: Options,
+) -> Call:
+    """The root call of `promise`, of a function and arguments that are known already."""
     root = Call.local(promise.id, None, signature, func, args, kwargs, promise.timeout_at, options)
     root.name = name
     root.version = version

@@ -156,9 +156,10 @@ class Worker:
         self.held[promise.id] = held
         self.leases.hold(promise.id, version)
         self.ticker.watch()
-        left = (promise.timeout_at - self.network.now()) / 1000
-        if left < SOON:
-            self.ticker.after(left, lambda: self._deadline(held))
+        if version > 1 or promise.timeout_at - promise.created_at < SOON * 1000:
+            left = (promise.timeout_at - self.network.now()) / 1000
+            if left < SOON:
+                self.ticker.after(left, lambda: self._deadline(held))
         return held
 
     def submit(self, held: Held) -> None:
@@ -272,13 +273,15 @@ class Worker:
             if answers is None:
                 return False
             state = execution.answered(batch, answers)
-            if state == OK and answers[-1].status == 200:
-                self._trim_warm()
-                return False
-            held.suspended = False
-            self.warm.pop(execution.id, None)
-            self.held[execution.id] = held
-            self.leases.hold(execution.id, execution.version)
+            suspended = state == OK and answers[-1].status == 200
+            if not suspended:
+                held.suspended = False
+                self.warm.pop(execution.id, None)
+                self.held[execution.id] = held
+                self.leases.hold(execution.id, execution.version)
+        if suspended:
+            self._trim_warm()
+            return False
         if state != OK:
             self._broken(held, state)
             return False
@@ -326,6 +329,16 @@ class Worker:
         self.held[held.execution.id] = held
         self.leases.hold(held.execution.id, version)
         self.ticker.watch()
+
+    def evict(self, held: Held) -> None:
+        """Close a suspended execution to free its memory; it is replayed when it wakes."""
+        if not held.writing.acquire(blocking=False):
+            return  # it is being woken, or is only just suspending
+        try:
+            if held.suspended:
+                self.stop_execution(held, ExecutionStopped(f"{held.execution.id} makes room for others"))
+        finally:
+            held.writing.release()
 
     def interrupted(self, held: Held, event: BaseException) -> None:
         """The process was told to stop inside a function: settle nothing, release the task."""
@@ -450,9 +463,4 @@ class Worker:
             return
         last = sorted(self.warm.values(), key=lambda held: held.execution.wakes_at(), reverse=True)
         for held in last[:WARM_SPARE]:
-            self.stop_execution(
-                held, ExecutionStopped(f"{held.execution.id} makes room for others; it is replayed when it wakes")
-            )
-
-
-__all__ = ["NonDeterminismError", "Options", "Worker", "outcome_of"]
+            self.evict(held)

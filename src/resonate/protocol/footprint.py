@@ -1,0 +1,142 @@
+"""Which rows a batch of requests may read, so that a storage can load and lock them at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from msgspec import Struct
+
+from resonate.protocol.requests import (
+    DebugReset,
+    DebugSnap,
+    DebugStart,
+    DebugStop,
+    DebugTick,
+    PromiseCreate,
+    PromiseGet,
+    PromiseRegisterCallback,
+    PromiseRegisterListener,
+    PromiseSearch,
+    PromiseSettle,
+    Request,
+    ScheduleCreate,
+    ScheduleDelete,
+    ScheduleGet,
+    ScheduleSearch,
+    TaskAcquire,
+    TaskContinue,
+    TaskCreate,
+    TaskFence,
+    TaskFulfill,
+    TaskGet,
+    TaskHalt,
+    TaskHeartbeat,
+    TaskRelease,
+    TaskSearch,
+    TaskSuspend,
+)
+
+
+class Footprint(Struct):
+    """Every row that some requests may read: ids of promises (with their tasks), schedules, branches.
+
+    `everything` asks for what only a scan can answer: a search, a snapshot.
+    """
+
+    promises: set[str]
+    schedules: set[str]
+    branches_of: set[str]
+    everything: bool = False
+
+
+def footprint(requests: Iterable[Request]) -> Footprint:
+    """The rows that applying `requests` may read.
+
+    The awaiters in the callbacks of a settled promise, and a promise's branch, are named
+    by rows, not by requests: a storage that locks loads them with the promises named here.
+    """
+    found = Footprint(set(), set(), set())
+    for request in requests:
+        _FOOTPRINTS[type(request)](request, found)
+    return found
+
+
+def _reads_promise(request: Any, found: Footprint) -> None:
+    found.promises.add(request.id)
+
+
+def _reads_held(request: Any, found: Footprint) -> None:
+    found.promises.add(request.id)
+    if request.preload:
+        found.branches_of.add(request.id)
+
+
+def _reads_create(request: TaskCreate, found: Footprint) -> None:
+    found.promises.add(request.action.id)
+    if request.preload:
+        found.branches_of.add(request.action.id)
+
+
+def _reads_pair(request: PromiseRegisterCallback, found: Footprint) -> None:
+    found.promises.update((request.awaited, request.awaiter))
+
+
+def _reads_awaited(request: PromiseRegisterListener, found: Footprint) -> None:
+    found.promises.add(request.awaited)
+
+
+def _reads_suspend(request: TaskSuspend, found: Footprint) -> None:
+    _reads_held(request, found)
+    found.promises.update(action.awaited for action in request.actions)
+
+
+def _reads_fence(request: TaskFence, found: Footprint) -> None:
+    _reads_held(request, found)
+    found.promises.add(request.action.id)
+
+
+def _reads_refs(request: TaskHeartbeat, found: Footprint) -> None:
+    found.promises.update(ref.id for ref in request.tasks)
+
+
+def _reads_schedule(request: Any, found: Footprint) -> None:
+    found.schedules.add(request.id)
+
+
+def _reads_everything(request: Any, found: Footprint) -> None:
+    found.everything = True
+
+
+def _reads_nothing(request: Any, found: Footprint) -> None:
+    pass
+
+
+_FOOTPRINTS: Final[dict[type, Callable[[Any, Footprint], None]]] = {
+    PromiseGet: _reads_promise,
+    PromiseCreate: _reads_promise,
+    PromiseSettle: _reads_promise,
+    PromiseRegisterCallback: _reads_pair,
+    PromiseRegisterListener: _reads_awaited,
+    PromiseSearch: _reads_everything,
+    TaskGet: _reads_promise,
+    TaskCreate: _reads_create,
+    TaskAcquire: _reads_held,
+    TaskRelease: _reads_promise,
+    TaskFulfill: _reads_promise,
+    TaskSuspend: _reads_suspend,
+    TaskFence: _reads_fence,
+    TaskHeartbeat: _reads_refs,
+    TaskHalt: _reads_promise,
+    TaskContinue: _reads_promise,
+    TaskSearch: _reads_everything,
+    ScheduleGet: _reads_schedule,
+    ScheduleCreate: _reads_schedule,
+    ScheduleDelete: _reads_schedule,
+    ScheduleSearch: _reads_everything,
+    DebugStart: _reads_nothing,
+    DebugStop: _reads_nothing,
+    DebugReset: _reads_nothing,
+    DebugTick: _reads_nothing,
+    DebugSnap: _reads_everything,
+}

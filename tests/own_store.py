@@ -1,0 +1,127 @@
+"""A store as a user would write one: classes of its own around a `LocalStore`, with the old protocol's surface.
+
+It knows nothing of the client's inside. Task ids have the form that official stores give
+them; every call is counted, and any method can be told to fail.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from resonate.encoders import Base64Encoder
+from resonate.errors import ResonateStoreError
+from resonate.stores import LocalStore
+
+
+class OwnPart:
+    """The promises, tasks or schedules of an `OwnStore`: passes calls on, counted."""
+
+    def __init__(self, name: str, inner: Any, store: OwnStore) -> None:
+        self._name = name
+        self._inner = inner
+        self._store = store
+
+    def __getattr__(self, method: str) -> Callable[..., Any]:
+        def call(**given: Any) -> Any:
+            return self._store.call(f"{self._name}.{method}", getattr(self._inner, method), given)
+
+        return call
+
+
+class OwnTasks(OwnPart):
+    """Tasks, under ids that are not those of their promises."""
+
+    def claim(self, *, id: str, counter: int, pid: str, ttl: int) -> Any:
+        return self._store.call(
+            "tasks.claim",
+            self._inner.claim,
+            {"id": id.removeprefix("__invoke:"), "counter": counter, "pid": pid, "ttl": ttl},
+        )
+
+    def complete(self, *, id: str, counter: int) -> Any:
+        return self._store.call(
+            "tasks.complete", self._inner.complete, {"id": id.removeprefix("__invoke:"), "counter": counter}
+        )
+
+
+class OwnStore:
+    """A user's store.
+
+    Attributes:
+        calls: how often each method was called, `promises.create` for example.
+        failing: by method, what to raise for the next calls, in order; None lets one pass.
+        lost: methods whose next call is carried out and whose answer is then lost.
+    """
+
+    def __init__(self, world: LocalStore | None = None) -> None:
+        self.world = LocalStore() if world is None else world
+        self.calls: Counter[str] = Counter()
+        self.log: list[tuple[str, dict[str, Any]]] = []
+        self.failing: dict[str, list[Exception | None]] = {}
+        self.lost: list[str] = []
+        self._lock = threading.Lock()
+        self.encoder = Base64Encoder()
+        self.promises: Any = OwnPart("promises", self.world.promises, self)
+        self.tasks: Any = OwnTasks("tasks", self.world.tasks, self)
+        self.schedules: Any = OwnPart("schedules", self.world.schedules, self)
+
+    def call(self, name: str, method: Callable[..., Any], given: dict[str, Any]) -> Any:
+        with self._lock:
+            self.calls[name] += 1
+            self.log.append((name, given))
+            planned = self.failing.get(name)
+            error = planned.pop(0) if planned else None
+            lost = name in self.lost
+            if lost:
+                self.lost.remove(name)
+        if error is not None:
+            raise error
+        answer = method(**given)
+        if lost:
+            raise ResonateStoreError(f"the answer to {name} was lost", 0)
+        return answer
+
+    def source(self, group: str = "default", id: str = "p1") -> OwnSource:
+        """Where a client hears from this store."""
+        return OwnSource(self, group, id)
+
+
+class OwnSource:
+    """A user's message source."""
+
+    def __init__(self, store: OwnStore, group: str, id: str) -> None:
+        self._inner = store.world.message_source(group, id)
+        self.started = 0
+        self.stopped = 0
+        self.failing: list[Exception] = []
+
+    @property
+    def unicast(self) -> str:
+        return self._inner.unicast
+
+    @property
+    def anycast(self) -> str:
+        return self._inner.anycast
+
+    def start(self) -> None:
+        self.started += 1
+        self._inner.start()
+
+    def stop(self) -> None:
+        self.stopped += 1
+        self._inner.stop()
+
+    def enqueue(self, mesg: Any) -> None:
+        self._inner.enqueue(mesg)
+
+    def next(self) -> Any:
+        if self.failing:
+            raise self.failing.pop(0)
+        mesg = self._inner.next()
+        if mesg is not None and mesg["type"] == "invoke":
+            task = mesg["task"]
+            return {"type": "invoke", "task": {"id": f"__invoke:{task['id']}", "counter": task["counter"]}}
+        return mesg
