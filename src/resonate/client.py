@@ -27,7 +27,6 @@ from resonate.execution.call import DETACHED, Call
 from resonate.execution.commands import address
 from resonate.execution.records import CALL_TAG, identity, split
 from resonate.function import Function
-from resonate.handle import Handle
 from resonate.network.base import Network
 from resonate.network.embedded import EmbeddedNetwork
 from resonate.options import Options
@@ -187,7 +186,7 @@ class Client:
         kept = args if signature is not None and not kwargs and headers is None and _unchanged(args, signature) else None
         return RootCall(name, found, version, signature, data, headers, address(opts.target or group), text, kept)
 
-    def begin(self, id: str, call: RootCall, opts: Options, *, remote: bool, lend: bool) -> Handle[Any]:
+    def begin(self, id: str, call: RootCall, opts: Options, *, remote: bool, lend: bool) -> Completion:
         """Create the promise of a root call, or join the one that is there.
 
         With `lend` the caller's thread drives the execution as far as it goes before this
@@ -200,7 +199,7 @@ class Client:
         nested = Pool.inside() is not None
         worker.admit(nested)
         create = self._create(id, call, opts)
-        request: Request = create if remote else TaskCreate(worker.network.pid, worker.ttl_ms, create)
+        request: Request = create if remote else TaskCreate(worker.network.pid, worker.ttl_ms, create, preload=False)
         answer = worker.network.send((request,))[0]
         if answer.status == 409:
             answer = worker.network.send((PromiseGet(id),))[0]
@@ -215,7 +214,7 @@ class Client:
             self._drive(worker, id, call, opts, answer, lend)
         elif id not in worker.held and id not in worker.warm:
             worker.watch.listen(completion)
-        return Handle(id, self, completion)
+        return completion
 
     def define_schedule(self, id: str, cron: str, call: RootCall, opts: Options) -> None:
         """Create the schedule; the same definition joins, another one replaces what is there.
@@ -368,6 +367,10 @@ class Client:
 
     def _drive(self, worker: Worker, id: str, call: RootCall, opts: Options, answer: Response, lend: bool) -> None:
         assert answer.promise is not None and answer.task is not None
+        if answer.task.version > 1:  # it waited for a worker and may have run before: replay it from its records
+            self._give_back(answer)
+            worker.watch.again(id)
+            return
         if call.args is not None and answer.promise.param.data is call.data and opts.encoder is None:
             assert call.func is not None
             assert call.signature is not None
@@ -377,7 +380,9 @@ class Client:
             held = worker.intake.acquired(answer, opts)
         if held is None:
             return
-        if lend:
+        if held.execution.starting:  # an async function needs no thread
+            worker.loop.pump(held)
+        elif lend:
             worker.threads.drive(held)
         else:
             worker.submit(held)

@@ -11,6 +11,8 @@ from datetime import timedelta
 from types import ModuleType
 from typing import Any, Final, TypeVar
 
+from msgspec import Struct
+
 from resonate.dependencies import Dependencies
 from resonate.errors import UsageError
 from resonate.execution.call import PLAIN, Call
@@ -179,20 +181,17 @@ def _drawn(ctx: Context, draw: Callable[..., Any], args: tuple[Any, ...], kwargs
     return draw(*args, **kwargs)
 
 
-class Context:
+class Context(Struct, frozen=True, eq=False, repr_omit_defaults=True):
     """The first argument of every durable function.
 
     In a generator function `yield` what the methods return; in an async function `await`
     it. Calls are numbered in the order in which the code makes them.
     """
 
-    __slots__ = ("_call", "_execution", "_opts", "_shared")
-
-    def __init__(self, execution: Execution, call: Call, shared: Shared, opts: Options = _DEFAULT) -> None:
-        self._execution = execution
-        self._call = call
-        self._shared = shared
-        self._opts = opts
+    _execution: Execution
+    _call: Call
+    _shared: Shared
+    _opts: Options = _DEFAULT
 
     # ---- calls --------------------------------------------------------------------------------
 
@@ -469,8 +468,16 @@ def _map(
     return values
 
 
+_NAMES: Final[dict[str, str]] = {}
+"""The last part of each source file's path that calls were made from."""
+
+
 def _place(above: int) -> str:
     """`file:line` of the user's code, `above` frames up from our caller."""
     frame = sys._getframe(above + 1)
-    return f"{frame.f_code.co_filename.rpartition('/')[2]}:{frame.f_lineno}"
+    path = frame.f_code.co_filename
+    name = _NAMES.get(path)
+    if name is None:
+        name = _NAMES[path] = path.rpartition("/")[2]
+    return f"{name}:{frame.f_lineno}"
 

@@ -335,15 +335,16 @@ class Resonate:
         )
         check_id(id)
         call = core.call(func, args, kwargs, opts, remote=remote)
-        core.started()
-        return core.begin(id, call, opts, remote=remote, lend=opts.timeout is None).result()
+        completion = core.begin(id, call, opts, remote=remote, lend=opts.timeout is None)
+        if completion.outcome is None:
+            completion.wait(None)
+        return completion.result()
 
     def _start(self, id: str, func: Any, args: Any, kwargs: Any, opts: Options, *, remote: bool) -> Handle[Any]:
         check_id(id)
         core = self._core
         call = core.call(func, args, kwargs, opts, remote=remote)
-        core.started()
-        return core.begin(id, call, opts, remote=remote, lend=False)
+        return Handle(id, core, core.begin(id, call, opts, remote=remote, lend=False))
 
 
 class Aio:

@@ -133,6 +133,7 @@ def sleep(ex: Execution, owner: Call, command: Sleep) -> Call:
     call = Call(command.id, owner, TIMER, min(until, owner.deadline), command.opts)
     if command.seconds <= 0:
         call.outcome = Returned(None)
+        call.done = True
         _enter(ex, owner, call, text)
         owner.begun -= 1
         return call
@@ -346,6 +347,7 @@ def _recorded(record: Record, call: Call, check_args: bool) -> bool:
     if record.state == PENDING:
         return False
     call.record = record
+    call.done = True
     return True
 
 

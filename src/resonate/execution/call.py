@@ -55,6 +55,7 @@ class Call:
         "context",
         "count",
         "deadline",
+        "done",
         "ended",
         "func",
         "hands_over",
@@ -89,6 +90,7 @@ class Call:
         self.options = options
         self.identity = ""
         self.attached = True
+        self.done = False
         self.hands_over = False
         self.returns: Any = Any
         self.outcome: Outcome | None = None
@@ -134,11 +136,6 @@ class Call:
         call.kwargs = kwargs
         call.returns = signature.returns
         return call
-
-    @property
-    def done(self) -> bool:
-        """Whether the outcome is known, decoded or not."""
-        return self.outcome is not None or self.record is not None or self.winner is not None
 
     @property
     def failed(self) -> bool:

@@ -484,6 +484,7 @@ class Execution:
         if call.kind in EXTERNAL:
             self.remote.pop(call.id, None)
             self.awaited.pop(call.id, None)
+        call.done = True
         waiters, call.waiters = call.waiters, None
         if waiters:
             for waiter in reversed(waiters):
@@ -546,7 +547,7 @@ class Execution:
             return None
         if options.non_retryable_exceptions and isinstance(error, options.non_retryable_exceptions):
             return None
-        policy = options.policy_for(call.func, call.kind)
+        policy = options.policy_for(call.func, call.kind, leaf=call.begun == 0)
         if type(policy) is Never:
             return None
         delay = policy.next(call.attempt)

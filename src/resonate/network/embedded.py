@@ -25,6 +25,7 @@ class EmbeddedNetwork:
         self.group = group
         self.pid = pid
         self.inline = service.storage.immediate
+        self.now = service.now
         self._catch_all = catch_all
         self._subscription: Subscription | None = None
         self._wake: Callable[[], None] | None = None
@@ -40,10 +41,6 @@ class EmbeddedNetwork:
         subscription, self._subscription = self._subscription, None
         if subscription is not None:
             subscription.close()
-
-    def now(self) -> int:
-        """The storage's clock, milliseconds since the epoch."""
-        return self.service.now()
 
     def send(self, requests: Sequence[Request], *, chain: bool = False) -> list[Response]:
         """Answer `requests` in order; see `Network.send`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from resonate.encoders import Encoder
+from resonate.models.encoder import Encoder
 from resonate.models.message_source import PromiseMesg, ValueMesg
 from resonate.models.store import PromiseRecord, ScheduleRecord, ValueRecord
 from resonate.network.marks import KEY, NONCE, OLD_TARGET, OLD_TIMER, from_wire, to_wire, todays_names

@@ -88,10 +88,9 @@ class Delivery:
             woken = self._route([send for send in self._storage.outbox() if send.key in subscription.queue])
         _announce(woken)
 
-    def hand_out(self) -> None:
+    def hand_out(self, fresh: list[Send]) -> None:
         """Route what the last commit put into the outbox."""
-        fresh = self._storage.fresh()
-        if not fresh or not self._subscriptions:
+        if not self._subscriptions:
             return
         with self._lock:
             woken = self._route(fresh)

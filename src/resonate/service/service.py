@@ -105,7 +105,8 @@ class Service:
 
     def now(self) -> int:
         """The instant a request handed in now would have, milliseconds since the epoch."""
-        return max(self._now, self.clock.now())
+        now = self.clock.now()
+        return now if now > self._now else self._now
 
     def subscribe(self, subscription: Subscription) -> None:
         """Have messages for `subscription` kept for it and announced to it, waiting ones included."""
@@ -125,19 +126,21 @@ class Service:
         Raises:
             ResonateStoreError: a request could not be applied; nothing of it was stored, those before it were.
         """
-        call = _Call(requests, chain, trusted, now)
         if self._lead.acquire(blocking=False):
             try:
-                self._transact([call])
+                answers, error = self._alone(requests, chain, trusted, now)
             finally:
                 self._lead.release()
-            self._pass_on()
+            if self._queue:
+                self._pass_on()
         else:
+            call = _Call(requests, chain, trusted, now)
             self._wait(call)
+            answers, error = call.answers, call.error
         self._after()
-        if call.error is not None:
-            raise call.error
-        return call.answers
+        if error is not None:
+            raise error
+        return answers
 
     def tick(self, now: int | None = None) -> None:
         """Fire everything due, to a fixed point, on this thread."""
@@ -200,14 +203,27 @@ class Service:
             except IndexError:  # served in between
                 return
 
+    def _alone(
+        self, requests: Sequence[Request], chain: bool, trusted: bool, now: int | None
+    ) -> tuple[list[Response], Exception | None]:
+        """One caller's requests in a transaction of their own: nobody else waits."""
+        transaction = self.storage.begin(lambda: footprint(requests))
+        try:
+            answered = self._apply(transaction, requests, chain, trusted, self._tell(now))
+            transaction.commit()
+        except BaseException:
+            transaction.rollback()
+            raise
+        return answered
+
     def _transact(self, batch: list[_Call]) -> None:
-        storage = self.storage
-        requests = batch[0].requests if len(batch) == 1 else [r for call in batch for r in call.requests]
-        self._now = now = max(self._now, self.clock.now())
-        transaction = storage.begin(lambda: footprint(requests))
+        """The requests of several callers in one transaction."""
+        transaction = self.storage.begin(lambda: footprint(r for call in batch for r in call.requests))
+        now = self._tell(None)
         try:
             for call in batch:
-                self._apply(transaction, call, now)
+                at = now if call.now is None else self._tell(call.now)
+                call.answers, call.error = self._apply(transaction, call.requests, call.chain, call.trusted, at)
             transaction.commit()
         except BaseException:
             transaction.rollback()
@@ -215,24 +231,36 @@ class Service:
         for call in batch:
             call.done = True
 
-    def _apply(self, transaction: Transaction, call: _Call, now: int) -> None:
-        answers = call.answers
-        if call.now is not None and self.debug:
-            self._debug_now = now = max(self._debug_now, call.now)
-        rules = self.rules
+    def _tell(self, given: int | None) -> int:
+        """The instant of a batch: the clock's, or in debug the one a request brought; never earlier than the last."""
+        if given is None or not self.debug:
+            now = self.clock.now()
+            if now < self._now:
+                return self._now
+            self._now = now
+            return now
+        self._debug_now = max(self._debug_now, given)
+        return self._debug_now
+
+    def _apply(
+        self, transaction: Transaction, requests: Sequence[Request], chain: bool, trusted: bool, now: int
+    ) -> tuple[list[Response], Exception | None]:
+        answers: list[Response] = []
+        rules, handlers, checked = self.rules, machine.HANDLERS, trusted and not self.debug
         try:
-            for request in call.requests:
-                answer = None if call.trusted and not self.debug else self._check(request, call.trusted)
+            for request in requests:
+                answer = None if checked else self._check(request, trusted)
                 if answer is None:
-                    answer, effects = machine.HANDLERS[type(request)](transaction, request, now, rules)
+                    answer, effects = handlers[type(request)](transaction, request, now, rules)
                     if effects:
                         transaction.apply(effects)
                 answers.append(answer)
-                if call.chain and not chains.holds(request, answer):
-                    return
+                if chain and not chains.holds(request, answer):
+                    break
         except Exception as error:
-            _LOG.exception("a request failed, nothing of it was stored: %r", call.requests[len(answers)])
-            call.error = ResonateStoreError(f"{type(error).__name__}: {error}", 500)
+            _LOG.exception("a request failed, nothing of it was stored: %r", requests[len(answers)])
+            return answers, ResonateStoreError(f"{type(error).__name__}: {error}", 500)
+        return answers, None
 
     def _check(self, request: Request, trusted: bool) -> Response | None:
         if isinstance(request, _DEBUG):
@@ -260,9 +288,11 @@ class Service:
 
     def _after(self) -> None:
         """After a commit: hand out its messages, and have the sleeper look at earlier timers."""
-        delivery = self.delivery
-        delivery.hand_out()
-        due = self.storage.next_due()
+        storage = self.storage
+        fresh = storage.fresh()
+        if fresh:
+            self.delivery.hand_out(fresh)
+        due = storage.next_due()
         if due is not None and due < self.timers.wakes_at:
             self.timers.look_again()
 

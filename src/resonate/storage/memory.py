@@ -78,16 +78,11 @@ class MemoryStorage:
     # ---- view -----------------------------------------------------------------------------------
 
     def branch(self, branch: str) -> Iterable[Promise]:
-        members = self._branches.get(branch)
-        return () if members is None else self._sorted_branch(branch, members)
-
-    def _sorted_branch(self, branch: str, members: list[str]) -> Iterator[Promise]:
-        ids = set(members)
+        ids = set(self._branches.get(branch, ()))
         root = self._promises.get(branch)
         if root is not None and root.promise.tags.get(BRANCH) == branch:
             ids.add(branch)
-        for id in sorted(ids):
-            yield self._promises[id].promise
+        return [self._promises[id].promise for id in sorted(ids)]
 
     def reachable(self, id: str) -> bool:
         return True
@@ -129,9 +124,9 @@ class MemoryStorage:
         return self._heap[0][0] if self._heap else None
 
     def fresh(self) -> list[Send]:
-        if not self._fresh:
-            return []
-        fresh, self._fresh = self._fresh, []
+        fresh = self._fresh
+        if fresh:
+            self._fresh = []
         return fresh
 
     def outbox(self) -> list[Send]:

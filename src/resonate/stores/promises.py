@@ -125,9 +125,7 @@ class PromiseClient:
         Returns:
             The promise, and its task if it was created now and its tags name a target.
         """
-        return run(
-            self._network, self._create_with_task(id, timeout, pid, ttl, ikey, strict, headers, data, tags)
-        )
+        return run(self._network, self._create_with_task(id, timeout, pid, ttl, ikey, strict, headers, data, tags))
 
     def resolve(
         self,

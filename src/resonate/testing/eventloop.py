@@ -11,18 +11,28 @@ import heapq
 import selectors
 from asyncio import events
 from collections.abc import Callable
+from concurrent.futures import Executor
+from contextvars import Context
 from itertools import count
-from typing import Any
+from typing import Any, Final, TypeVar, TypeVarTuple
+
+from resonate.testing.network import Crashed
+
+EARLY: Final = 0.0005
+"""Seconds that the loop may run a timer early: its own tolerance is lost in the digits of an epoch."""
 
 
-class _Selector(selectors.DefaultSelector):  # type: ignore[misc,valid-type]
+T = TypeVar("T")
+Args = TypeVarTuple("Args")
+
+
+class _Selector(selectors.DefaultSelector):
     """Waits for as long as the world says, whatever the loop's timers say."""
 
     patience = 0.0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        ready: list[tuple[selectors.SelectorKey, int]] = super().select(self.patience)
-        return ready
+        return super().select(self.patience)
 
 
 class SteppedEventLoop(asyncio.SelectorEventLoop):
@@ -42,31 +52,42 @@ class SteppedEventLoop(asyncio.SelectorEventLoop):
         self.turning = False
         super().__init__(self._selected)
         self._own_files = len(self._selected.get_map())
-        self.set_exception_handler(self._unhandled)
         self.abandoned = False
+        self.set_exception_handler(self._unhandled)
 
     def time(self) -> float:
         """The world's clock."""
         return self._world_now()
 
-    def call_soon(self, callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:
+    def call_soon(
+        self, callback: Callable[[*Args], object], *args: *Args, context: Context | None = None
+    ) -> asyncio.Handle:
         self.awake = True
         return super().call_soon(callback, *args, context=context)
 
-    def call_soon_threadsafe(self, callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:
+    def call_soon_threadsafe(
+        self, callback: Callable[[*Args], object], *args: *Args, context: Context | None = None
+    ) -> asyncio.Handle:
         self.awake = True
         return super().call_soon_threadsafe(callback, *args, context=context)
 
-    def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> asyncio.TimerHandle:
-        handle = super().call_at(when, callback, *args, context=context)
+    def call_at(
+        self, when: float, callback: Callable[[*Args], object], *args: *Args, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        handle = super().call_at(when - EARLY, callback, *args, context=context)
         heapq.heappush(self._instants, (when, next(self._count), handle))
         return handle
 
-    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
+    def run_in_executor(self, executor: Executor | None, func: Callable[[*Args], T], *args: *Args) -> asyncio.Future[T]:
         future = super().run_in_executor(executor, func, *args)
         self._in_executor += 1
         future.add_done_callback(self._left_executor)
         return future
+
+    @property
+    def working(self) -> bool:
+        """Whether an executor works for this loop."""
+        return self._in_executor > 0
 
     @property
     def outside(self) -> bool:
@@ -105,5 +126,5 @@ class SteppedEventLoop(asyncio.SelectorEventLoop):
 
     def _unhandled(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Code of a crashed client ends anyhow; nobody is told of it."""
-        if not self.abandoned:
+        if not self.abandoned and not isinstance(context.get("exception"), Crashed):
             self.default_exception_handler(context)

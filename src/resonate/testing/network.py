@@ -21,9 +21,7 @@ from resonate.protocol.requests import (
 )
 from resonate.service.service import Service
 
-READS: Final = frozenset(
-    (PromiseGet, PromiseSearch, TaskGet, TaskSearch, TaskHeartbeat, ScheduleGet, ScheduleSearch)
-)
+READS: Final = frozenset((PromiseGet, PromiseSearch, TaskGet, TaskSearch, TaskHeartbeat, ScheduleGet, ScheduleSearch))
 """Requests that change nothing worth crashing at."""
 
 
@@ -58,6 +56,7 @@ class BreakableNetwork(EmbeddedNetwork):
     def __init__(self, service: Service, group: str, pid: str, wrote: Callable[[Sequence[Request]], None]) -> None:
         super().__init__(service, group, pid)
         self.dead = False
+        self.how = "killed"
         self.batches = 0
         self.crash_point: CrashPoint | None = None
         self._wrote = wrote
@@ -88,4 +87,5 @@ class BreakableNetwork(EmbeddedNetwork):
         point = self.crash_point
         if point is not None and point.batch == self.batches and point.applied is applied:
             self.dead = True
+            self.how = str(point)
             raise Crashed(f"{self.pid} crashes {point}")

@@ -183,6 +183,15 @@ class StepThreads(Threads):
         super().__init__(worker, make_context)
         self._ended = ended
         self._chance = chance
+        self.driving = 0
+
+    def drive(self, held: Held) -> None:
+        """Advance `held` until this thread can do nothing more for it."""
+        self.driving += 1
+        try:
+            super().drive(held)
+        finally:
+            self.driving -= 1
 
     def _drive(self, held: Held) -> None:
         if self._chance is None:
@@ -195,6 +204,13 @@ class StepThreads(Threads):
 
     def _step(self, held: Held, call: Call | None) -> None:
         """Advance `held` by one call; the rest is a job for later, which anything may come before."""
+        self.driving += 1
+        try:
+            self._advance_one(held, call)
+        finally:
+            self.driving -= 1
+
+    def _advance_one(self, held: Held, call: Call | None) -> None:
         worker, execution = self._worker, held.execution
         if execution.starting or execution.arrivals:
             worker.loop.pump(held)

@@ -107,7 +107,8 @@ class Trace:
         first = self.events[0].at
         return "\n".join(
             f"{(event.at - first) / 1000:+14.3f} s  {event.client:<12} {event.what:<6} "
-            f"{' '.join(filter(None, (event.id, event.detail)))}" + (f" (attempt {event.attempt})" if event.attempt > 1 else "")
+            f"{' '.join(filter(None, (event.id, event.detail)))}"
+            + (f" (attempt {event.attempt})" if event.attempt > 1 else "")
             for event in self.events
         )
 
@@ -121,8 +122,8 @@ def describe(requests: Sequence[Request]) -> str:
     return ", ".join(_described(request) for request in requests)
 
 
-def _described(request: Request) -> str:
-    if type(request) is TaskFence:
+def _described(request: object) -> str:
+    if isinstance(request, TaskFence):
         return _described(request.action)
     id = getattr(request, "id", None) or getattr(getattr(request, "action", None), "id", "")
     return f"{type(request).__name__} {id}".strip()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from threading import Event, Lock
 from typing import Any, Final
 
 from resonate.execution.coroutine import Outcome, Returned
 from resonate.execution.execution import Execution
 from resonate.options import Options
+from resonate.worker.pool import Pool
 
 _COMPLETING: Final = Lock()
 """Guards the hand-over between "not done yet" and "call me back"; held for nanoseconds."""
@@ -65,12 +67,14 @@ class Completion:
 
     def wait(self, timeout: float | None) -> bool:
         """Block for at most `timeout` seconds; whether the outcome is there."""
-        if self.outcome is not None:
-            return True
+        if self.outcome is not None or timeout == 0:
+            return self.outcome is not None
         arrived = Event()
         self.when_done(arrived.set)
+        pool = Pool.inside()
         try:
-            arrived.wait(timeout)
+            with pool.blocked() if pool is not None else nullcontext():
+                arrived.wait(timeout)
         finally:
             self.forget(arrived.set)
         return self.outcome is not None

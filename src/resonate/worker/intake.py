@@ -155,7 +155,10 @@ class Intake:
         if held is None:
             held = self.acquired(answer)
         if held is not None:
-            worker.submit(held)
+            if held.execution.starting:
+                worker.loop.pump(held)
+            else:
+                worker.submit(held)
 
     def _in_place(self, held: Held, version: int, answer: Response, read: list[Response]) -> bool:
         """Wake a warm execution, if nobody else ran in between."""

@@ -128,6 +128,12 @@ class Loop:
             track.looking = True
             self.loop.call_soon(self._look, track)
 
+    def deliver(self, track: Track) -> None:
+        """Hand over the next outcome soon; one delivery of a track is under way at a time."""
+        if not track.delivering:
+            track.delivering = True
+            self.loop.call_soon(self._deliver, track)
+
     def publish(self, held: Held) -> None:
         """Make what is queued durable now, where that does not block the loop."""
         if self._worker.network.inline:
@@ -162,7 +168,8 @@ class Loop:
         if execution.timed:
             self._worker.arm(held)
         for track in touched or [t for t in held.tracks or () if t.inbox]:
-            self._deliver(track)
+            if not track.delivering:
+                self._deliver(track)
         self._share(held)
 
     def _flush_then_turn(self, held: Held) -> None:
@@ -253,11 +260,12 @@ class Loop:
 
     def _deliver(self, track: Track) -> None:
         """Hand over the next outcome, once the function has done all it can with the last."""
+        track.delivering = False
         if not track.inbox:
             self.look(track)
             return
         if track.concurrent and track.runnable():
-            self.loop.call_soon(self._deliver, track)
+            self.deliver(track)
             return
         in_order = track.concurrent
         execution = track.held.execution
@@ -272,7 +280,7 @@ class Loop:
                 execution.note(track.call, child)
         pending.arrive(child.read())
         if track.inbox:
-            self.loop.call_soon(self._deliver, track)
+            self.deliver(track)
         else:
             self.look(track)
 

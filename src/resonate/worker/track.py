@@ -109,6 +109,7 @@ class Track:
         self.inbox: list[tuple[Pending, Call]] = []
         self.resting = False
         self.looking = False
+        self.delivering = False
         self.delivered = 0
 
     # ---- the function's side ---------------------------------------------------------------

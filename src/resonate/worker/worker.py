@@ -257,6 +257,7 @@ class Worker:
         assert end is not None
         self.forget(held)
         self.watch.completed(execution.id, end.outcome)
+        execution.root.forget_code()  # no cycle is left, so all of it is freed here and now
 
     def _suspend(self, held: Held) -> bool:
         execution = held.execution

@@ -1,0 +1,1 @@
+"""Tests of the pure core: executions advanced by a driver of one thread, without clocks or sleeps."""
