@@ -9,9 +9,7 @@ from hypothesis import HealthCheck, settings
 
 # Speed differs between machines, so no deadline per example; the same examples every run
 # on CI, fresh ones elsewhere. A failing example prints the blob that repeats it.
-settings.register_profile(
-    "base", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
-)
+settings.register_profile("base", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", parent=settings.get_profile("base"), derandomize=True, database=None)
 settings.load_profile("ci" if os.environ.get("CI") else "base")
 

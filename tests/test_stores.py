@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -925,23 +926,23 @@ def test_defining_the_same_again_joins_and_another_definition_replaces_it(
 # ---- the shared store ------------------------------------------------------------------------------------------------
 
 
-def threads() -> set[str]:
-    return {thread.name for thread in threading.enumerate() if thread.name.startswith("resonate-timers")}
+def sleepers() -> int:
+    return len([thread for thread in threading.enumerate() if thread.name == "resonate-timers"])
 
 
 def test_a_local_store_runs_nothing_before_its_first_use_and_nothing_after_stop() -> None:
-    before = len([t for t in threading.enumerate() if t.name == "resonate-timers"])
+    before = sleepers()
     store = LocalStore()
-    assert (store.promises, store.tasks, store.schedules, store.encoder.encode("a")) is not None
-    unused = len([t for t in threading.enumerate() if t.name == "resonate-timers"])
+    assert store.encoder.encode("a") == "YQ=="
+    assert [store.promises, store.tasks, store.schedules, store.message_source("g", "p")]
+    unused = sleepers()
 
     store.promises.create("p", LATER)
-    used = len([t for t in threading.enumerate() if t.name == "resonate-timers"])
+    used = sleepers()
     store.stop()
     store.stop()
 
-    assert (unused, used) == (before, before + 1)
-    assert len([t for t in threading.enumerate() if t.name == "resonate-timers"]) == before
+    assert (unused, used, sleepers()) == (before, before + 1, before)
 
 
 def test_a_stopped_store_refuses_every_use() -> None:
@@ -979,17 +980,18 @@ def test_two_groups_in_one_process_call_each_other() -> None:
 
 
 def test_a_function_goes_on_when_its_promise_is_resolved_by_hand() -> None:
+    created = threading.Event()
     with Resonate() as r:
 
         def approval(ctx: Context) -> Any:
             promise = yield ctx.promise(id="approve-1")
+            created.set()
             answer = yield promise
             return answer
 
         r.register(approval)
         handle = r.begin_run("a", approval)
-        while not any(promise.id == "approve-1" for promise in r.promises.search(state="pending")[0]):
-            pass
+        assert created.wait(10)
 
         r.promises.resolve("approve-1", data=json.dumps({"by": "ann"}))
 
@@ -1043,23 +1045,23 @@ def test_a_source_gives_what_is_put_in_by_hand_first_and_none_once_stopped() -> 
     source.start()
     source.start()
     source.enqueue({"type": "invoke", "task": {"id": "x", "counter": 1}})
-    heard: list[object] = []
+    heard: queue.Queue[Any] = queue.Queue()
 
     def listen() -> None:
         while (mesg := source.next()) is not None:
-            heard.append(mesg)
-        heard.append(None)
+            heard.put(mesg["task"]["id"])  # type: ignore[typeddict-item]
+        heard.put(None)
 
     listener = threading.Thread(target=listen)
     listener.start()
+    first = heard.get(timeout=10)
     source.enqueue({"type": "invoke", "task": {"id": "y", "counter": 1}})
-    while len(heard) < 2:
-        pass
+    second = heard.get(timeout=10)
     source.stop()
     source.stop()
-    listener.join(5)
+    listener.join(10)
 
-    assert [mesg and mesg["task"]["id"] for mesg in heard] == ["x", "y", None]  # type: ignore[index]
+    assert [first, second, heard.get(timeout=10)] == ["x", "y", None]
     assert (source.group, source.id) == ("g", "w")
     assert (source.unicast, source.anycast) == ("poll://uni@g/w", "poll://any@g/w")
     store.stop()

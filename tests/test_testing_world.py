@@ -390,8 +390,10 @@ def test_an_async_function_that_waits_for_nothing_is_named(
         resonate.run("h", hangs)
 
 
-def test_a_year_of_waiting_for_another_worker_is_short(resonate: WorldClient) -> None:
-    with pytest.raises(ResonateTimedoutError):
+def test_a_call_that_no_worker_can_take_is_named(resonate: WorldClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resonate.testing.world.FRUITLESS", 1000)
+
+    with pytest.raises(Stuck, match="default-1 waits for the result of nobody"):
         resonate.rpc("nobody", "unknown")
 
 

@@ -177,13 +177,17 @@ class Client:
         if found is not None:
             signature = describe_function(found)
             signature.bind(args, kwargs)
-        policy = opts.policy_for(found, signature.kind) if opts.retry_policy is not None and signature is not None else None
+        policy = (
+            opts.policy_for(found, signature.kind) if opts.retry_policy is not None and signature is not None else None
+        )
         data, headers = encode_call(
             name, args, kwargs, version, encoder=opts.encoder, retry=to_wire(policy) if policy is not None else None
         )
         group = self.settings.group if found is not None else "default"
         text = identity("root", version, digest(args, kwargs), name, "-")
-        kept = args if signature is not None and not kwargs and headers is None and _unchanged(args, signature) else None
+        kept = (
+            args if signature is not None and not kwargs and headers is None and _unchanged(args, signature) else None
+        )
         return RootCall(name, found, version, signature, data, headers, address(opts.target or group), text, kept)
 
     def begin(self, id: str, call: RootCall, opts: Options, *, remote: bool, lend: bool) -> Completion:
@@ -225,7 +229,12 @@ class Client:
         network = self.started().network
         timeout = Options.TIMEOUT if opts.timeout is None else opts.timeout
         create = ScheduleCreate(
-            id, cron, SCHEDULED_ID, int(timeout * 1000), Value(call.headers, call.data), {**(opts.tags or {}), TARGET: call.target}
+            id,
+            cron,
+            SCHEDULED_ID,
+            int(timeout * 1000),
+            Value(call.headers, call.data),
+            {**(opts.tags or {}), TARGET: call.target},
         )
         problem = validation.check(create)
         if problem is not None:
@@ -241,7 +250,9 @@ class Client:
             ):
                 _LOG.info("schedule %s is defined already; joined", id)
                 return
-            _LOG.warning("schedule %s had another definition (%s, next at %d); replaced", id, known.cron, known.next_run_at)
+            _LOG.warning(
+                "schedule %s had another definition (%s, next at %d); replaced", id, known.cron, known.next_run_at
+            )
             network.send((ScheduleDelete(id),))
         network.send((create,))
 
@@ -366,7 +377,8 @@ class Client:
             self.started().network.send((TaskRelease(answer.task.id, answer.task.version),))
 
     def _drive(self, worker: Worker, id: str, call: RootCall, opts: Options, answer: Response, lend: bool) -> None:
-        assert answer.promise is not None and answer.task is not None
+        assert answer.promise is not None
+        assert answer.task is not None
         if answer.task.version > 1:  # it waited for a worker and may have run before: replay it from its records
             self._give_back(answer)
             worker.watch.again(id)

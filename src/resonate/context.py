@@ -130,7 +130,7 @@ class Logger(logging.LoggerAdapter[logging.Logger]):
         super().__init__(_LOG, {"root": root, "id": id})
         self._level = level
 
-    def isEnabledFor(self, level: int) -> bool:
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802  (the standard library's name)
         return level >= self._level and self.logger.isEnabledFor(level)
 
     def process(self, msg: Any, kwargs: Any) -> tuple[Any, Any]:
@@ -430,8 +430,9 @@ class Context(Struct, frozen=True, eq=False, repr_omit_defaults=True):
             return call.track.issue(command)
         if call.kind == PLAIN:
             raise UsageError(
-                f"{call.name or 'a plain function'} makes a durable call at {command.where}, but a plain function cannot "
-                "wait for one: make it a generator (x = yield ctx.run(...)) or an async function (x = await ctx.run(...))"
+                f"{call.name or 'a plain function'} makes a durable call at {command.where}, but a plain function "
+                "cannot wait for one: make it a generator function (x = yield ctx.run(...)) "
+                "or an async function (x = await ctx.run(...))"
             )
         call.count += 1
         command.number(f"{call.prefix}{call.count}")
@@ -480,4 +481,3 @@ def _place(above: int) -> str:
     if name is None:
         name = _NAMES[path] = path.rpartition("/")[2]
     return f"{name}:{frame.f_lineno}"
-

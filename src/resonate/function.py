@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from resonate.handle import Handle
 from resonate.options import Options
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 class Runner(Protocol):
@@ -63,20 +64,42 @@ class Function(Generic[P, R]):
         self._opts = self._opts.merged(Options.CLIENT, **given)
         return self
 
-    def run(self, id: str, *args: Any, **kwargs: Any) -> R:
+    @overload
+    def run(self: Function[P, Generator[Any, Any, T]], id: str, *args: Any, **kwargs: Any) -> T: ...
+    @overload
+    def run(self: Function[P, Coroutine[Any, Any, T]], id: str, *args: Any, **kwargs: Any) -> T: ...
+    @overload
+    def run(self: Function[P, R], id: str, *args: Any, **kwargs: Any) -> R: ...
+    def run(self, id: str, *args: Any, **kwargs: Any) -> Any:
         """`Resonate.run` of this function, with the options of this wrapper."""
-        result: R = self._client._run(id, self, args, kwargs, self._opts, remote=False)
-        return result
+        return self._client._run(id, self, args, kwargs, self._opts, remote=False)
 
-    def begin_run(self, id: str, *args: Any, **kwargs: Any) -> Handle[R]:
+    @overload
+    def begin_run(self: Function[P, Generator[Any, Any, T]], id: str, *args: Any, **kwargs: Any) -> Handle[T]: ...
+    @overload
+    def begin_run(self: Function[P, Coroutine[Any, Any, T]], id: str, *args: Any, **kwargs: Any) -> Handle[T]: ...
+    @overload
+    def begin_run(self: Function[P, R], id: str, *args: Any, **kwargs: Any) -> Handle[R]: ...
+    def begin_run(self, id: str, *args: Any, **kwargs: Any) -> Any:
         """`Resonate.begin_run` of this function, with the options of this wrapper."""
         return self._client._start(id, self, args, kwargs, self._opts, remote=False)
 
-    def rpc(self, id: str, *args: Any, **kwargs: Any) -> R:
+    @overload
+    def rpc(self: Function[P, Generator[Any, Any, T]], id: str, *args: Any, **kwargs: Any) -> T: ...
+    @overload
+    def rpc(self: Function[P, Coroutine[Any, Any, T]], id: str, *args: Any, **kwargs: Any) -> T: ...
+    @overload
+    def rpc(self: Function[P, R], id: str, *args: Any, **kwargs: Any) -> R: ...
+    def rpc(self, id: str, *args: Any, **kwargs: Any) -> Any:
         """`Resonate.rpc` of this function, with the options of this wrapper."""
-        result: R = self._client._run(id, self, args, kwargs, self._opts, remote=True)
-        return result
+        return self._client._run(id, self, args, kwargs, self._opts, remote=True)
 
-    def begin_rpc(self, id: str, *args: Any, **kwargs: Any) -> Handle[R]:
+    @overload
+    def begin_rpc(self: Function[P, Generator[Any, Any, T]], id: str, *args: Any, **kwargs: Any) -> Handle[T]: ...
+    @overload
+    def begin_rpc(self: Function[P, Coroutine[Any, Any, T]], id: str, *args: Any, **kwargs: Any) -> Handle[T]: ...
+    @overload
+    def begin_rpc(self: Function[P, R], id: str, *args: Any, **kwargs: Any) -> Handle[R]: ...
+    def begin_rpc(self, id: str, *args: Any, **kwargs: Any) -> Any:
         """`Resonate.begin_rpc` of this function, with the options of this wrapper."""
         return self._client._start(id, self, args, kwargs, self._opts, remote=True)

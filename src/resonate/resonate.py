@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Final, ParamSpec, TypeVar, overload
 
 from resonate.client import Client, check_id
@@ -179,7 +179,15 @@ class Resonate:
 
     # ---- executions ------------------------------------------------------------------------------------
 
-    def run(self, id: str, func: Callable[..., R] | str, *args: Any, **kwargs: Any) -> R:
+    @overload
+    def run(self, id: str, func: Callable[..., Generator[Any, Any, R]], *args: Any, **kwargs: Any) -> R: ...
+    @overload
+    def run(self, id: str, func: Callable[..., Coroutine[Any, Any, R]], *args: Any, **kwargs: Any) -> R: ...
+    @overload
+    def run(self, id: str, func: Callable[..., R], *args: Any, **kwargs: Any) -> R: ...
+    @overload
+    def run(self, id: str, func: str, *args: Any, **kwargs: Any) -> Any: ...
+    def run(self, id: str, func: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> Any:
         """Run a registered function to its end, once per `id`, and return its result.
 
         The first call with an `id` starts the function here. Every later call, from any
@@ -203,23 +211,53 @@ class Resonate:
             InsideEventLoop: called on the loop that this client's async functions run on.
             Exception: what `func` raised, after its retries.
         """
-        result: R = self._run(id, func, args, kwargs, self._opts, remote=False)
-        return result
+        return self._run(id, func, args, kwargs, self._opts, remote=False)
 
-    def begin_run(self, id: str, func: Callable[..., R] | str, *args: Any, **kwargs: Any) -> Handle[R]:
+    @overload
+    def begin_run(
+        self, id: str, func: Callable[..., Generator[Any, Any, R]], *args: Any, **kwargs: Any
+    ) -> Handle[R]: ...
+    @overload
+    def begin_run(
+        self, id: str, func: Callable[..., Coroutine[Any, Any, R]], *args: Any, **kwargs: Any
+    ) -> Handle[R]: ...
+    @overload
+    def begin_run(self, id: str, func: Callable[..., R], *args: Any, **kwargs: Any) -> Handle[R]: ...
+    @overload
+    def begin_run(self, id: str, func: str, *args: Any, **kwargs: Any) -> Handle[Any]: ...
+    def begin_run(self, id: str, func: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> Any:
         """Start a registered function and return a handle once its promise is durable; see `run`."""
         return self._start(id, func, args, kwargs, self._opts, remote=False)
 
-    def rpc(self, id: str, func: Callable[..., R] | str, *args: Any, **kwargs: Any) -> R:
+    @overload
+    def rpc(self, id: str, func: Callable[..., Generator[Any, Any, R]], *args: Any, **kwargs: Any) -> R: ...
+    @overload
+    def rpc(self, id: str, func: Callable[..., Coroutine[Any, Any, R]], *args: Any, **kwargs: Any) -> R: ...
+    @overload
+    def rpc(self, id: str, func: Callable[..., R], *args: Any, **kwargs: Any) -> R: ...
+    @overload
+    def rpc(self, id: str, func: str, *args: Any, **kwargs: Any) -> Any: ...
+    def rpc(self, id: str, func: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> Any:
         """Have a worker of the target group run a function, once per `id`; return its result.
 
         As `run`, but any worker may take it, and a name needs no registration here. The
         target is this client's own group if it has the function, else "default".
         """
-        result: R = self._run(id, func, args, kwargs, self._opts, remote=True)
-        return result
+        return self._run(id, func, args, kwargs, self._opts, remote=True)
 
-    def begin_rpc(self, id: str, func: Callable[..., R] | str, *args: Any, **kwargs: Any) -> Handle[R]:
+    @overload
+    def begin_rpc(
+        self, id: str, func: Callable[..., Generator[Any, Any, R]], *args: Any, **kwargs: Any
+    ) -> Handle[R]: ...
+    @overload
+    def begin_rpc(
+        self, id: str, func: Callable[..., Coroutine[Any, Any, R]], *args: Any, **kwargs: Any
+    ) -> Handle[R]: ...
+    @overload
+    def begin_rpc(self, id: str, func: Callable[..., R], *args: Any, **kwargs: Any) -> Handle[R]: ...
+    @overload
+    def begin_rpc(self, id: str, func: str, *args: Any, **kwargs: Any) -> Handle[Any]: ...
+    def begin_rpc(self, id: str, func: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> Any:
         """Have a worker run a function and return a handle once its promise is durable; see `rpc`."""
         return self._start(id, func, args, kwargs, self._opts, remote=True)
 
@@ -261,7 +299,7 @@ class Resonate:
             The schedule, with `delete()`.
         """
         if (not callable(func) and callable(cron)) or (_looks_like_cron(func) and not _looks_like_cron(cron)):
-            func, cron = cron, func  # type: ignore[assignment]
+            func, cron = cron, func
         core, opts = self._core, self._opts.merged(Options.CLIENT, timeout=timeout, version=version)
         call = core.call(func, args, kwargs, opts, remote=True)
         core.define_schedule(id, cron, call, opts)

@@ -59,7 +59,8 @@ def check_parts(
 
     Raises:
         TypeError: a parameter of a wrong type, named.
-        ValueError: an unknown log level, a group or pid that cannot be in an address, or only one of store and message_source.
+        ValueError: an unknown log level, a group or pid that cannot be in an address, or only
+            one of store and message_source.
     """
 
     if dependencies is not None and not isinstance(dependencies, Dependencies):

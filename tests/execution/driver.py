@@ -12,6 +12,7 @@ import contextvars
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, Final
 
+from resonate.clock import SettableClock
 from resonate.context import Context, Shared
 from resonate.dependencies import Dependencies
 from resonate.errors import ExecutionStopped
@@ -20,7 +21,6 @@ from resonate.execution.call import LATENT, PLAIN, Call
 from resonate.execution.commands import AWAITING, Yieldable
 from resonate.execution.coroutine import NOTHING, Outcome, Raised, Returned, advance
 from resonate.execution.execution import BLOCKED, DONE, OK, Execution
-from resonate.clock import SettableClock
 from resonate.options import Options
 from resonate.protocol.records import ACQUIRED, BRANCH, ORIGIN, PENDING, TARGET, Promise, Value
 from resonate.protocol.requests import (

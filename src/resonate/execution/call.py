@@ -163,7 +163,8 @@ class Call:
         self.args = ()
 
     def _chosen(self) -> Outcome:
-        assert self.members is not None and self.winner is not None, f"{self.id} has no outcome yet"
+        assert self.members is not None, f"{self.id} has no outcome yet"
+        assert self.winner is not None, f"{self.id} is not decided yet"
         if self.winner != ALL:
             winner = self.members[self.winner]
             return Returned(Promise(winner.id)) if self.name == "first" else winner.read()

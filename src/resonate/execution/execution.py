@@ -70,6 +70,7 @@ LONG_RETRY: Final = 60.0
 OK: Final = "ok"
 LOST: Final = "lost"
 DIVERGED: Final = "diverged"
+REFUSED: Final = "refused"
 
 URGENT: Final = frozenset((LATENT, DETACHED))
 """Kinds whose id the function may hand out at once: durable before it goes on."""
@@ -330,10 +331,8 @@ class Execution:
     def note(self, call: Call, child: Call) -> None:
         """`call`, which has several calls open, sees the outcome of `child` now: that order is history."""
         suffix = child.id.removeprefix(call.prefix)
-        track_count = call.seen
-        start, suffixes = self.notes.setdefault(call.id, (track_count, []))
-        suffixes.append(suffix)
-        call.seen = track_count + 1
+        self.notes.setdefault(call.id, (call.seen, []))[1].append(suffix)
+        call.seen += 1
 
     def seen_first(self, call: Call, arrived: Sequence[Call]) -> int:
         """Which of the `arrived` outcomes the function saw first when it ran before; else 0."""
@@ -377,7 +376,7 @@ class Execution:
         return batch
 
     def answered(self, batch: Sequence[Request], answers: Sequence[Response]) -> str:
-        """What the service said to `batch`: OK, LOST (the lease) or DIVERGED (replay needed)."""
+        """What the service said to `batch`: OK, LOST (the lease), DIVERGED (replay needed) or REFUSED."""
         self.unwritten -= self.sent[0]
         self.urgent -= self.sent[1]
         self.sent = (0, 0)
@@ -385,6 +384,8 @@ class Execution:
         if len(answers) < len(batch) or not chain.holds(batch[len(answers) - 1], last):
             if last.status in (404, 409):
                 return LOST
+            if last.status == 400:
+                return REFUSED
             if not self._too_late(batch[len(answers) - 1], last):
                 return DIVERGED
             self._again_later(batch[len(answers) :])
@@ -424,7 +425,7 @@ class Execution:
     def _start(self, call: Call) -> None:
         if self.records is not None and (attempt := self.records.retries.get(call.id, 0)):
             call.attempt = attempt
-            until = self.records.by_id[f"{call.prefix}r{attempt}"].timeout_at
+            until = self.records.by_id[f"{call.prefix or call.id + '.'}r{attempt}"].timeout_at
             self.wait_durably(call, attempt, until)
             return
         self._run(call)

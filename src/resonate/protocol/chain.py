@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from resonate.protocol.records import PENDING, SCOPE, Promise
-from resonate.protocol.requests import PromiseCreate, PromiseSettle, PromiseWrite, Request, Response, TaskFence, TaskFulfill
+from resonate.protocol.requests import (
+    PromiseCreate,
+    PromiseSettle,
+    PromiseWrite,
+    Request,
+    Response,
+    TaskFence,
+    TaskFulfill,
+)
 
 
 def holds(request: Request, response: Response) -> bool:

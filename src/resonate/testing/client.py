@@ -21,7 +21,7 @@ from resonate.settings import Settings
 from resonate.testing.eventloop import SteppedEventLoop
 from resonate.testing.network import BreakableNetwork, Crashed, CrashPoint
 from resonate.testing.stepping import StepLeases, StepLoop, StepPool, StepThreads, StepTicker
-from resonate.testing.trace import describe
+from resonate.testing.trace import WRITE, describe
 from resonate.worker.held import Completion, Held
 from resonate.worker.watch import Watch
 from resonate.worker.worker import Worker
@@ -156,7 +156,7 @@ class WorldCore(Client):
         return super()._context(held, call)
 
     def _wrote(self, requests: Sequence[Request]) -> None:
-        self.world.trace.add(self.settings.pid, "write", "", describe(requests))
+        self.world.trace.add(self.settings.pid, WRITE, "", describe(requests))
 
 
 class WorldWorker(Worker):

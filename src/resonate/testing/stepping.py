@@ -196,33 +196,35 @@ class StepThreads(Threads):
     def _drive(self, held: Held) -> None:
         if self._chance is None:
             super()._drive(held)
-            return
-        ready = held.execution.ready
-        if len(ready) > 1:
-            ready.rotate(self._chance.randrange(len(ready)))
-        self._step(held, held.execution.next())
+        else:
+            self._step(held, self._chance)
 
-    def _step(self, held: Held, call: Call | None) -> None:
-        """Advance `held` by one call; the rest is a job for later, which anything may come before."""
+    def _step(self, held: Held, chance: Random) -> None:
+        """Advance one call of `held`, drawn from the ready ones; the rest is a job for later."""
         self.driving += 1
         try:
-            self._advance_one(held, call)
+            if self._advance_one(held, chance):
+                self._worker.pool.submit(lambda: self._step(held, chance))
         finally:
             self.driving -= 1
 
-    def _advance_one(self, held: Held, call: Call | None) -> None:
+    def _advance_one(self, held: Held, chance: Random) -> bool:
+        """Do what `Threads._drive` does in one round; False when there is nothing left to do."""
         worker, execution = self._worker, held.execution
         if execution.starting or execution.arrivals:
             worker.loop.pump(held)
+        ready = execution.ready
+        ready.rotate(chance.randrange(len(ready)) if len(ready) > 1 else 0)
+        call = execution.next()
         if call is None:
-            if not worker.close_round(held):
-                return
-            following = execution.next()
-        else:
-            if execution.unwritten and (call.code is None or execution.urgent):
-                worker.flush(held)
-            following = self._advance(held, call)
-        worker.pool.submit(lambda: self._step(held, following))
+            return worker.close_round(held)
+        if execution.unwritten and (call.code is None or execution.urgent):
+            worker.flush(held)
+        following = self._advance(held, call)
+        if following is not None:  # not yet: what comes next is drawn again
+            execution.running -= 1
+            execution.ready.append(following)
+        return True
 
     def _run_plain(self, held: Held, call: Call) -> Outcome:
         outcome = super()._run_plain(held, call)

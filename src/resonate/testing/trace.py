@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Final
 
 from msgspec import Struct
 
@@ -21,10 +22,13 @@ from resonate.protocol.records import REJECTED, RESOLVED
 from resonate.protocol.requests import Request, TaskFence
 from resonate.storage.memory import MemoryStorage
 
-START = "start"
-END = "end"
-WRITE = "write"
-CRASH = "crash"
+START: Final = "start"
+END: Final = "end"
+WRITE: Final = "write"
+CRASH: Final = "crash"
+
+SHOWN: Final = 200
+"""Events that a text about a world shows unless told otherwise."""
 
 
 class Event(Struct, frozen=True):
@@ -33,7 +37,7 @@ class Event(Struct, frozen=True):
     Args:
         at: milliseconds since the epoch, on the world's clock.
         client: the pid of the client it happened in.
-        what: "start" or "end" of a call's code, "write" of a batch, "crash" of the client.
+        what: START or END of a call's code, WRITE of a batch, CRASH of the client.
         id: the call's id; empty for a write or crash.
         detail: the function's name, what is written, or how it crashed.
         attempt: which try of the call this is, from 1.
@@ -100,8 +104,12 @@ class Trace:
         """How often the code of each (id, attempt) started."""
         return Counter((event.id, event.attempt) for event in self.events if event.what == START)
 
-    def text(self) -> str:
-        """The events as a person reads them, one a line."""
+    def text(self, last: int = SHOWN) -> str:
+        """The events as a person reads them, one a line.
+
+        Args:
+            last: only so many, the latest.
+        """
         if not self.events:
             return "(nothing happened)"
         first = self.events[0].at
@@ -109,7 +117,7 @@ class Trace:
             f"{(event.at - first) / 1000:+14.3f} s  {event.client:<12} {event.what:<6} "
             f"{' '.join(filter(None, (event.id, event.detail)))}"
             + (f" (attempt {event.attempt})" if event.attempt > 1 else "")
-            for event in self.events
+            for event in self.events[-last:]
         )
 
     def _recorded(self, id: str) -> bool:

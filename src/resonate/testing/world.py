@@ -36,6 +36,9 @@ START: Final = 1_700_000_000_000
 BATCH: Final = 100
 """Timers of the service fired at once, in a world without chance."""
 
+LAST: Final = 40
+"""Events that are shown of a world that is stuck."""
+
 FRUITLESS: Final = 100_000
 """Jumps of the clock without any code run, after which a world counts as stuck."""
 
@@ -344,7 +347,8 @@ class World:
             for held in [*worker.held.values(), *worker.warm.values()]:
                 waits = ", ".join(held.execution.awaited) or "something that is no durable call"
                 lines.append(f"{held.execution.id} in {core.settings.pid} waits for {waits}")
-        return "\n".join([*lines, "", "what happened:", self.trace.text()])
+            lines += [f"{core.settings.pid} waits for the result of {id}" for id in worker.watch.completions]
+        return "\n".join([*lines, "", "what happened last:", self.trace.text(LAST)])
 
 
 class Simulation(World):

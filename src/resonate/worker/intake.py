@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from resonate.errors import DecodeError, ExecutionStopped, FunctionNotFound, ResonateStoreError
 from resonate.execution.call import Call
@@ -79,7 +79,8 @@ class Intake:
     def acquired(self, answer: Response, options: Options | None = None) -> Held | None:
         """Take charge of a freshly acquired task; None if it cannot run here."""
         promise, task = answer.promise, answer.task
-        assert promise is not None and task is not None
+        assert promise is not None
+        assert task is not None
         try:
             root = root_call(promise, self._worker.registry, options)
         except FunctionNotFound as error:
@@ -89,7 +90,7 @@ class Intake:
             self._worker.network.send([TaskRelease(promise.id, task.version)])
             return None
         except (DecodeError, TypeError) as error:
-            self._refuse(promise, task.version, error)
+            self.reject(promise.id, task.version, error)
             return None
         self._parked.pop(promise.id, None)
         return self._worker.hold(promise, task.version, answer.preload, root)
@@ -144,7 +145,8 @@ class Intake:
     def _go_on(self, answer: Response, held: Held | None, read: list[Response]) -> None:
         worker = self._worker
         promise, task = answer.promise, answer.task
-        assert promise is not None and task is not None
+        assert promise is not None
+        assert task is not None
         stale = worker.held.get(promise.id)
         if stale is not None and held is None:
             worker.stop_execution(stale, ExecutionStopped(f"{promise.id}: the lease was lost and has been taken again"))
@@ -179,12 +181,12 @@ class Intake:
             self._worker.loop.pump(held)
         return True
 
-    def _refuse(self, promise: Promise, version: int, error: Exception) -> None:
-        """What is recorded cannot be called: the caller is told, with the reason."""
-        _LOG.warning("%s cannot run: %s", promise.id, error)
+    def reject(self, id: str, version: int, error: Exception) -> None:
+        """A task we hold cannot be run: its caller is told, with the reason."""
+        _LOG.error("%s cannot run: %s", id, error)
         data, headers, _ = encode_error(error)
-        action = PromiseSettle(promise.id, "rejected", Value(headers, data))
-        answer = self._worker.network.send([TaskFulfill(promise.id, version, action)])[0]
+        action = PromiseSettle(id, "rejected", Value(headers, data))
+        answer = self._worker.network.send([TaskFulfill(id, version, action)])[0]
         if answer.promise is not None:
             self._worker.watch.settled(answer.promise)
 

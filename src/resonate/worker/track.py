@@ -123,8 +123,9 @@ class Track:
         lineage = current()
         if lineage is None or lineage.track is not self:
             raise UsageError(
-                f"a durable call of {self.call.id!r} was made outside of its own code: durable calls belong into the "
-                "function that got this ctx or into asyncio tasks it creates, not into callbacks, threads or other functions"
+                f"a durable call of {self.call.id!r} was made outside of its own code: durable calls belong into "
+                "the function that got this ctx or into asyncio tasks it creates, not into callbacks, threads or "
+                "other functions"
             )
         command.number(lineage.next_id())
         return self.pending(command)

@@ -17,17 +17,15 @@ from typing import Any, Final
 
 from resonate.errors import (
     ExecutionStopped,
-    NonDeterminismError,
     ResonateCanceledError,
     ResonateShutdownError,
     ResonateStoreError,
 )
-from resonate.execution.call import Call, outcome_of
+from resonate.execution.call import Call
 from resonate.execution.coroutine import Raised
-from resonate.execution.execution import DONE, LOST, OK, Execution
+from resonate.execution.execution import DONE, LOST, OK, REFUSED, Execution
 from resonate.execution.records import HALT_TAG
 from resonate.network.base import Network
-from resonate.options import Options
 from resonate.protocol.records import CANCELED, PENDING, Promise, Value
 from resonate.protocol.requests import (
     PromiseCreate,
@@ -226,7 +224,7 @@ class Worker:
             with held.lock:
                 state = execution.answered(batch, answers)
         if state != OK:
-            self._broken(held, state)
+            self._broken(held, state, answers[-1])
         elif execution.arrivals or execution.starting:
             self.loop.pump(held)
 
@@ -251,7 +249,7 @@ class Worker:
             return
         state = execution.answered(batch, answers)
         if state != OK:
-            self._broken(held, state)
+            self._broken(held, state, answers[-1])
             return
         end = execution.root.ended
         assert end is not None
@@ -284,7 +282,7 @@ class Worker:
             self._trim_warm()
             return False
         if state != OK:
-            self._broken(held, state)
+            self._broken(held, state, answers[-1])
             return False
         self.learn(held, list(execution.awaited))
         return True
@@ -375,9 +373,14 @@ class Worker:
         except ResonateStoreError as error:
             _LOG.warning("%s could not be released, its lease runs out instead: %s", execution.id, error)
 
-    def _broken(self, held: Held, state: str) -> None:
+    def _broken(self, held: Held, state: str, answer: Response) -> None:
         """A write was refused: the lease is lost, or the record is not what we believed."""
         id = held.execution.id
+        if state == REFUSED:
+            error = ResonateStoreError(f"{id}: the service refused a call of it: {answer.error}", 400)
+            self.stop_execution(held, ExecutionStopped(str(error)))
+            self.intake.reject(id, held.execution.version, error)
+            return
         if state == LOST:
             _LOG.warning("%s: the lease is lost or the promise is settled; stopped here", id)
         else:

@@ -1,0 +1,219 @@
+"""One seed is one history: random programs on several workers that die at random, under many seeds."""
+
+from __future__ import annotations
+
+import asyncio
+from random import Random
+from typing import Any
+
+import pytest
+
+from resonate.registry import Registry
+from resonate.retry_policies import Constant
+from resonate.testing import Crashed, Simulation, WorldClient
+
+SEEDS = range(40)
+
+# A plan is a tree of what a program does: (kind, children or argument). Its value is known beforehand.
+Plan = list[Any]
+
+
+def make_plan(chance: Random, depth: int) -> Plan:
+    kinds = ["step", "sleep", "flaky"]
+    if depth:
+        kinds += ["run", "fan", "rpc", "async", "gather", "detached", "all"] * 2
+    kind = chance.choice(kinds)
+    if kind == "step":
+        return [kind, chance.randrange(100)]
+    if kind == "sleep":
+        return [kind, chance.choice([0.01, 5, 90])]
+    if kind == "flaky":
+        return [kind, chance.randrange(1, 4)]
+    return [kind, [make_plan(chance, depth - 1) for _ in range(chance.randrange(1, 4))]]
+
+
+def value_of(plan: Plan) -> Any:
+    kind, arg = plan
+    if kind == "step":
+        return arg + 1
+    if kind == "sleep":
+        return None
+    if kind == "flaky":
+        return f"after {arg}"
+    if kind == "detached":
+        return len(arg)
+    return [value_of(child) for child in arg]
+
+
+def step(ctx: Any, n: int) -> int:
+    return n + 1
+
+
+def flaky(ctx: Any, needed: int) -> str:
+    if ctx.info.attempt < needed:
+        raise ConnectionError(f"attempt {ctx.info.attempt}")
+    return f"after {needed}"
+
+
+def command(ctx: Any, plan: Plan) -> Any:
+    """What carries out `plan`, as something to yield, await or begin."""
+    kind, arg = plan
+    match kind:
+        case "step":
+            return ctx.run(step, arg)
+        case "sleep":
+            return ctx.sleep(arg)
+        case "flaky":
+            return ctx.run(flaky, arg).options(retry_policy=Constant(delay=arg * 25, max_retries=9))
+        case "rpc":
+            return ctx.rpc("in_order", arg)
+        case "run":
+            return ctx.run(in_order, arg)
+        case "fan":
+            return ctx.run(fans_out, arg)
+        case "all":
+            return ctx.run(takes_all, arg)
+        case "async":
+            return ctx.run(awaits, arg)
+        case "gather":
+            return ctx.run(gathers, arg)
+        case _:
+            return ctx.run(detaches, arg)
+
+
+def in_order(ctx: Any, plans: list[Plan]) -> Any:
+    results = []
+    for plan in plans:
+        results.append((yield command(ctx, plan)))
+    return results
+
+
+def fans_out(ctx: Any, plans: list[Plan]) -> Any:
+    begun = []
+    for plan in plans:
+        begun.append((yield ctx.begin_run(in_order, [plan])))
+    results = []
+    for promise in reversed(begun):
+        results.append((yield promise)[0])
+    return results[::-1]
+
+
+def takes_all(ctx: Any, plans: list[Plan]) -> Any:
+    return (yield ctx.all([command(ctx, plan) for plan in plans]))
+
+
+async def awaits(ctx: Any, plans: list[Plan]) -> Any:
+    return [await command(ctx, plan) for plan in plans]
+
+
+async def gathers(ctx: Any, plans: list[Plan]) -> Any:
+    async def one(plan: Plan) -> Any:
+        await ctx.run(step, 0)
+        return await command(ctx, plan)
+
+    return list(await asyncio.gather(*[one(plan) for plan in plans]))
+
+
+def detaches(ctx: Any, plans: list[Plan]) -> Any:
+    for plan in plans:
+        yield ctx.detached("in_order", [plan])
+    return len(plans)
+
+
+FUNCTIONS = (in_order, step)
+
+
+def simulate(seed: int, crashes: int) -> tuple[Any, Any, list[Any]]:
+    """Run a random program under `seed`, killing random workers at random batches."""
+    plans = [make_plan(Random(seed), 3) for _ in range(2)]
+    with Simulation(seed) as world:
+        registry = Registry()
+
+        def worker() -> WorldClient:
+            client = world.client(registry=registry, ttl=5)
+            client.start()
+            return client
+
+        clients = [worker(), worker()]
+        for func in FUNCTIONS:
+            clients[0].register(func)
+        watcher = world.client(group="watcher", registry=registry)
+        handle = watcher.options(target="default").begin_rpc("root", in_order, plans)
+        for _ in range(crashes):
+            victim = world.random.choice(clients)
+            batch = victim.batches + world.random.randrange(1, 5)
+            victim.crash_at(batch, applied=world.random.random() < 0.5)
+            world.run_until(lambda victim=victim: victim.crashed or handle._subscribed().wait(0), 3600)  # type: ignore[misc]
+            if victim.crashed:
+                clients.remove(victim)
+                clients.append(worker())
+        result = handle.result()
+        world.advance(600)
+        world.check()
+        return result, [value_of(plan) for plan in plans], list(world.trace.events)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_program_has_one_result_whatever_happens_next(seed: int) -> None:
+    result, expected, _ = simulate(seed, crashes=0)
+
+    assert result == expected
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_program_has_one_result_whoever_dies(seed: int) -> None:
+    result, expected, _ = simulate(seed, crashes=4)
+
+    assert result == expected
+
+
+def test_one_seed_is_one_history() -> None:
+    histories = [simulate(5, crashes=2)[2] for _ in range(3)]
+
+    assert histories[0] == histories[1] == histories[2]
+    assert len(histories[0]) > 20
+
+
+def test_other_seeds_are_other_histories() -> None:
+    def order(seed: int) -> list[str]:
+        with Simulation(seed) as world:
+            client = world.client()
+            client.register(fans_out)
+            client.run("f", fans_out, [["step", n] for n in range(4)])
+            return [event.id for event in world.trace.events if event.what == "start"]
+
+    assert len({tuple(order(seed)) for seed in range(10)}) > 3
+
+
+def test_a_race_of_two_writers_is_found_by_some_seed() -> None:
+    """A program with a lost update, which only some interleavings show."""
+
+    def lost_update(seed: int) -> int:
+        account = {"balance": 0}
+
+        async def deposit(ctx: Any) -> None:
+            seen = account["balance"]
+            await asyncio.sleep(0)
+            account["balance"] = seen + 1
+
+        with Simulation(seed) as world:
+            clients = [world.client(), world.client()]
+            handles = []
+            for n, client in enumerate(clients):
+                client.register(deposit)
+                handles.append(client.begin_run(f"d{n}", deposit))
+            for handle in handles:
+                handle.result()
+        return account["balance"]
+
+    assert {lost_update(seed) for seed in range(20)} == {1, 2}
+
+
+def test_a_simulation_of_a_crashed_caller_unwinds_to_it() -> None:
+    with Simulation(1) as world:
+        client = world.client()
+        client.register(in_order)
+        client.crash_at(1, applied=True)
+
+        with pytest.raises(Crashed):
+            client.run("r", in_order, [["step", 1]])
