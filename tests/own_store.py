@@ -54,6 +54,7 @@ class OwnStore:
         calls: how often each method was called, `promises.create` for example.
         failing: by method, what to raise for the next calls, in order; None lets one pass.
         lost: methods whose next call is carried out and whose answer is then lost.
+        dead: nothing gets through any more, in either direction.
     """
 
     def __init__(self, world: LocalStore | None = None) -> None:
@@ -62,21 +63,31 @@ class OwnStore:
         self.log: list[tuple[str, dict[str, Any]]] = []
         self.failing: dict[str, list[Exception | None]] = {}
         self.lost: list[str] = []
+        self.dead = False
+        self._fails_at: tuple[int, bool] | None = None
         self._lock = threading.Lock()
         self.encoder = Base64Encoder()
         self.promises: Any = OwnPart("promises", self.world.promises, self)
         self.tasks: Any = OwnTasks("tasks", self.world.tasks, self)
         self.schedules: Any = OwnPart("schedules", self.world.schedules, self)
 
+    def fail_at(self, number: int, lost: bool) -> None:
+        """Have the call of this number (from 0) fail, either before it is carried out or after."""
+        self._fails_at = (number, lost)
+
     def call(self, name: str, method: Callable[..., Any], given: dict[str, Any]) -> Any:
+        if self.dead:
+            raise ResonateStoreError("no connection", 0)
         with self._lock:
-            self.calls[name] += 1
-            self.log.append((name, given))
-            planned = self.failing.get(name)
-            error = planned.pop(0) if planned else None
+            error = self.failing[name].pop(0) if self.failing.get(name) else None
             lost = name in self.lost
             if lost:
                 self.lost.remove(name)
+            if self._fails_at is not None and self._fails_at[0] == len(self.log):
+                lost = self._fails_at[1]
+                error = None if lost else ResonateStoreError("no connection", 0)
+            self.calls[name] += 1
+            self.log.append((name, given))
         if error is not None:
             raise error
         answer = method(**given)
@@ -93,6 +104,7 @@ class OwnSource:
     """A user's message source."""
 
     def __init__(self, store: OwnStore, group: str, id: str) -> None:
+        self._store = store
         self._inner = store.world.message_source(group, id)
         self.started = 0
         self.stopped = 0
@@ -121,6 +133,8 @@ class OwnSource:
         if self.failing:
             raise self.failing.pop(0)
         mesg = self._inner.next()
+        while mesg is not None and self._store.dead:
+            mesg = self._inner.next()
         if mesg is not None and mesg["type"] == "invoke":
             task = mesg["task"]
             return {"type": "invoke", "task": {"id": f"__invoke:{task['id']}", "counter": task["counter"]}}

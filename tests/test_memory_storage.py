@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from resonate.protocol.records import EMPTY, Promise
 from resonate.protocol.rows import PromiseRow
 from resonate.storage import memory
@@ -48,14 +50,11 @@ def test_a_step_that_is_interrupted_is_there_as_a_whole() -> None:
             self.times += 1
             if self.times == 2:
                 raise KeyboardInterrupt
-            super()._arm(at, kind, id)  # type: ignore[arg-type]
+            super()._arm(at, kind, id)
 
     storage = Interrupted()
 
-    try:
+    with pytest.raises(KeyboardInterrupt):
         storage.apply([pending("a", 5), pending("b", 6), pending("c", 7)])
-    except KeyboardInterrupt:
-        interrupted = True
 
-    assert interrupted
     assert [id for _, id in storage.due(10, 10)] == ["a", "b", "c"]

@@ -30,6 +30,7 @@ from resonate.protocol.requests import (
     TaskCreate,
     TaskFulfill,
     TaskGet,
+    TaskSuspend,
 )
 from resonate.stores import (
     Callback,
@@ -718,6 +719,33 @@ def test_completing_the_task_of_a_settled_promise_changes_nothing(world: World) 
     world.promises.resolve("root")
 
     assert world.tasks.complete(task.id, task.counter) is False
+
+
+def test_completing_a_task_that_is_lost_meanwhile_is_refused() -> None:
+    store = LocalStore(clock=SettableClock(START))
+    network = Interleaved(store, TaskSuspend, lambda: store.promises.resolve("root"))
+    client = PromiseClient(network)
+    _, task = client.create_with_task("root", LATER, "w", 1000, tags=HERE)
+    assert task is not None
+    client.create("leaf", LATER)
+    client.callback("leaf", "root", "poll://any@here", LATER)
+
+    with pytest.raises(ResonateStoreError) as refused:
+        task.complete()
+
+    assert code_of(refused) == 100.40305
+    store.stop()
+
+
+def test_a_callback_for_somebody_elses_task_is_registered_but_not_kept_for_completing(world: World) -> None:
+    world.send(TaskCreate("other", 1000, PromiseCreate("root", LATER, Value(), HERE)))
+    world.promises.create("leaf", LATER)
+
+    _, callback = world.promises.callback("leaf", "root", "poll://any@here", LATER)
+
+    assert callback == Callback("__resume:root:leaf", "leaf", LATER, START)
+    assert world.tasks.complete("root", 1) is True
+    assert world.send(TaskGet("root")).task.state == "halted"  # type: ignore[union-attr]
 
 
 def test_completing_with_another_counter_is_refused(world: World) -> None:

@@ -12,6 +12,8 @@ import contextvars
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from resonate.clock import SettableClock
 from resonate.context import Context, Shared
 from resonate.dependencies import Dependencies
@@ -98,15 +100,29 @@ class Machine:
         assert run.advance() == DONE
         return run.result()
 
-    def crash(self, id: str = "root", func: Callable[..., Any] | None = None) -> Run:
-        """Whoever held the task is gone; its lease runs out and another process acquires it."""
+    def crash(
+        self, id: str = "root", func: Callable[..., Any] | None = None, preload: Sequence[Promise] | None = None
+    ) -> Run:
+        """Whoever held the task is gone; its lease runs out and another process acquires it.
+
+        `func` is what that process has under the name; `preload` what another server would
+        have told it.
+        """
         before, args, options = self._functions[id]
         task = self.send([TaskGet(id)])[0].task
         assert task is not None
         if task.state == ACQUIRED:
             self.clock.advance(LEASE / 1000 + 1)
             self.service.tick()
-        return self._run(self.acquire(id), func or before, args, options)
+        answer = self.acquire(id)
+        if preload is not None:
+            answer = replace(answer, preload=preload)
+        return self._run(answer, func or before, args, options)
+
+    def crash_after(self, seconds: float) -> Run:
+        """Time passes, then whoever waited is gone and another process acquires the task."""
+        self.pass_time(seconds)
+        return self.crash()
 
     def acquire(self, id: str = "root") -> Response:
         task = self.send([TaskGet(id)])[0].task

@@ -317,8 +317,10 @@ class Model:
 
     def task_fence(self, request: rq.TaskFence, now: int) -> Response:
         self.held(request, now)
-        error = validation.check(request.action, strict=True) if self.strict else None
-        inner = Response(400, error=error) if error else self.handle(request.action, now)
+        action = request.action
+        assert not isinstance(action, rq.PromiseWrite), "the model speaks the wire's language only"
+        error = validation.check(action, strict=True) if self.strict else None
+        inner = Response(400, error=error) if error else self.handle(action, now)
         return Response(200, action=inner, preload=self.preload(request.id, now, request.preload))
 
     def task_heartbeat(self, request: rq.TaskHeartbeat, now: int) -> Response:

@@ -94,10 +94,8 @@ def local(ex: Execution, owner: Call, command: LocalCommand) -> Call:
         ex._start(call)
     elif call.kind == ASYNC:
         ex.starting.append(call)
-    elif command.begins:
-        ex.ready.append(call)
     else:
-        ex.ready.appendleft(call)
+        ex.ready.append(call)
     return call
 
 

@@ -88,7 +88,6 @@ class Execution:
         "awaited",
         "branch",
         "calls",
-        "complete",
         "halt",
         "id",
         "live",
@@ -117,15 +116,12 @@ class Execution:
         preload: Sequence[Promise],
         now: Callable[[], int],
         root: Call,
-        *,
-        complete: bool = True,
     ) -> None:
         self.id = promise.id
         self.version = version
         self.origin = promise.tags.get(ORIGIN, promise.id)
         self.branch = promise.tags.get(BRANCH, promise.id)
         self.now = now
-        self.complete = complete
         self.records = Records(preload) if preload else None
         self.root = root
         root.prefix = child_prefix(promise.id, self.origin)
@@ -170,6 +166,8 @@ class Execution:
             if begin.yields_promise(item):
                 self._resume(call, self.promise_of(child))
             else:
+                if len(self.ready) > 1 and self.ready[-1] is child:
+                    self.ready.rotate(1)  # the caller waits for it alone: run it here and now
                 self.attend(call, child)
 
     def begin(self, call: Call, item: Any) -> Call:
@@ -535,12 +533,10 @@ class Execution:
         return type(call.outcome) is Raised and isinstance(call.outcome.error, ResonateTimedoutError)
 
     def _again_later(self, rest: Sequence[Request]) -> None:
-        """Queue requests again that a broken chain left out."""
-        self.outbox[:0] = rest
-        for request in rest:
-            action = request.action if type(request) is TaskFence else None
-            if type(action) in (PromiseSettle, PromiseWrite) or (action is not None and action.id in self.remote):
-                self.unwritten += 1
+        """Queue requests again that a broken chain left out; how the batch ends is the driver's to say again."""
+        fences = [request for request in rest if type(request) is TaskFence]
+        self.outbox[:0] = fences
+        self.unwritten += sum(type(f.action) is not PromiseCreate or f.action.id in self.remote for f in fences)
 
     def _retry_delay(self, call: Call, error: BaseException) -> float | None:
         options = call.options

@@ -242,14 +242,12 @@ class Worker:
     def _finish(self, held: Held) -> None:
         execution = held.execution
         with held.writing:
-            batch = execution.take()
-            batch.append(execution.fulfil())
-            answers = self._send(held, batch)
-        if answers is None:
+            sent = self._conclude(held, lambda: [execution.fulfil()])
+        if sent is None:
             return
-        state = execution.answered(batch, answers)
+        state, answer = sent
         if state != OK:
-            self._broken(held, state, answers[-1])
+            self._broken(held, state, answer)
             return
         end = execution.root.ended
         assert end is not None
@@ -260,19 +258,14 @@ class Worker:
     def _suspend(self, held: Held) -> bool:
         execution = held.execution
         with held.writing:
-            batch = execution.take()
-            if not held.listening:
-                held.listening = True
-                batch.append(PromiseRegisterListener(execution.id, self.network.unicast()))
-            batch.append(execution.suspend())
             held.suspended = True
             self.warm[execution.id] = held
             self.forget(held)
-            answers = self._send(held, batch)
-            if answers is None:
+            sent = self._conclude(held, lambda: [*self._listener(held), execution.suspend()])
+            if sent is None:
                 return False
-            state = execution.answered(batch, answers)
-            suspended = state == OK and answers[-1].status == 200
+            state, answer = sent
+            suspended = state == OK and answer.status == 200
             if not suspended:
                 held.suspended = False
                 self.warm.pop(execution.id, None)
@@ -282,10 +275,29 @@ class Worker:
             self._trim_warm()
             return False
         if state != OK:
-            self._broken(held, state, answers[-1])
+            self._broken(held, state, answer)
             return False
         self.learn(held, list(execution.awaited))
         return True
+
+    def _conclude(self, held: Held, last: Callable[[], list[Request]]) -> tuple[str, Response] | None:
+        """Write all that is queued, and `last`: what became of it and the last answer; None if nothing is known."""
+        execution = held.execution
+        while True:
+            batch = [*execution.take(), *last()]
+            answers = self._send(held, batch)
+            if answers is None:
+                return None
+            state = execution.answered(batch, answers)
+            if state != OK or len(answers) == len(batch):
+                return state, answers[-1]
+
+    def _listener(self, held: Held) -> list[Request]:
+        """Once for each execution: hear if somebody else settles its root, by cancelling it for instance."""
+        if held.listening:
+            return []
+        held.listening = True
+        return [PromiseRegisterListener(held.execution.id, self.network.unicast())]
 
     def learn(self, held: Held, ids: Sequence[str]) -> None:
         """Read the promises `ids` and hand what is settled to the execution."""
@@ -432,9 +444,7 @@ class Worker:
                 return
             wanted = [id for id in execution.awaited if id not in self.watch.children]
         requests: list[Request] = [PromiseRegisterListener(id, self.network.unicast()) for id in wanted]
-        if not held.listening:
-            held.listening = True
-            requests.append(PromiseRegisterListener(execution.id, self.network.unicast()))
+        requests += self._listener(held)
         if not requests:
             return
         for id in wanted:
