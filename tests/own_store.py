@@ -135,7 +135,7 @@ class OwnSource:
         mesg = self._inner.next()
         while mesg is not None and self._store.dead:
             mesg = self._inner.next()
-        if mesg is not None and mesg["type"] == "invoke":
-            task = mesg["task"]
-            return {"type": "invoke", "task": {"id": f"__invoke:{task['id']}", "counter": task["counter"]}}
+        if mesg is not None and mesg["type"] in ("invoke", "resume"):
+            task = mesg["task"]  # type: ignore[typeddict-item]
+            return {"type": mesg["type"], "task": {"id": f"__invoke:{task['id']}", "counter": task["counter"]}}
         return mesg

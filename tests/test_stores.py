@@ -17,7 +17,7 @@ from resonate.clock import SettableClock
 from resonate.errors import ClientStopped, InvalidId, NotSupported, ResonateStoreError
 from resonate.message_sources import LocalMessageSource, Poller
 from resonate.network.embedded import EmbeddedNetwork
-from resonate.network.marks import NONCE
+from resonate.network.marks import MARK
 from resonate.protocol.records import Unblock, Value
 from resonate.protocol.requests import (
     PromiseCreate,
@@ -704,13 +704,19 @@ def test_completing_a_task_whose_wait_is_over_has_it_offered_again(world: World)
     assert world.tasks.claim("root", 2, "w", 1000)[0].id == "root"
 
 
-def test_completing_a_task_that_waits_for_nothing_ends_it(world: World) -> None:
+def test_a_completed_task_that_waits_for_nothing_is_woken_by_a_later_callback(world: World) -> None:
     world.promises.create("root", LATER, tags=HERE)
     world.tasks.claim("root", 1, "w", 1000)
 
     assert world.tasks.complete("root", 1) is True
+    asleep = world.send(TaskGet("root")).task
+    world.promises.create("leaf", LATER)
+    world.promises.callback("leaf", "root", "poll://any@here", LATER)
+    world.promises.resolve("leaf")
 
-    assert world.send(TaskGet("root")).task.state == "halted"  # type: ignore[union-attr]
+    assert asleep is not None
+    assert asleep.state == "suspended"
+    assert world.tasks.claim("root", 2, "w", 1000)[0].id == "root"
 
 
 def test_completing_the_task_of_a_settled_promise_changes_nothing(world: World) -> None:
@@ -737,7 +743,7 @@ def test_completing_a_task_that_is_lost_meanwhile_is_refused() -> None:
     store.stop()
 
 
-def test_a_callback_for_somebody_elses_task_is_registered_but_not_kept_for_completing(world: World) -> None:
+def test_a_task_claimed_elsewhere_can_be_completed_and_its_callbacks_wake_it(world: World) -> None:
     world.send(TaskCreate("other", 1000, PromiseCreate("root", LATER, Value(), HERE)))
     world.promises.create("leaf", LATER)
 
@@ -745,7 +751,9 @@ def test_a_callback_for_somebody_elses_task_is_registered_but_not_kept_for_compl
 
     assert callback == Callback("__resume:root:leaf", "leaf", LATER, START)
     assert world.tasks.complete("root", 1) is True
-    assert world.send(TaskGet("root")).task.state == "halted"  # type: ignore[union-attr]
+    assert world.send(TaskGet("root")).task.state == "suspended"  # type: ignore[union-attr]
+    world.promises.resolve("leaf")
+    assert world.send(TaskGet("root")).task.state == "pending"  # type: ignore[union-attr]
 
 
 def test_completing_with_another_counter_is_refused(world: World) -> None:
@@ -1139,9 +1147,15 @@ def test_our_marks_are_never_shown(world: World) -> None:
     stored = world.send(PromiseSearch()).promises
 
     assert stored is not None
-    assert NONCE in stored[0].tags
-    assert NONCE in (stored[0].value.headers or {})
+    assert MARK in stored[0].tags
+    assert MARK in (stored[0].value.headers or {})
     assert "resonate:py" not in f"{promise} {promise.param} {promise.value} {promise.tags}"
+
+
+def test_the_tags_of_executions_are_shown_as_they_are_stored(world: World) -> None:
+    world.send(PromiseCreate("p", LATER, Value(), {"resonate:py:call": "root|1||f|-", "resonate:py:ikey": "k"}))
+
+    assert world.promises.get("p").tags == {"resonate:py:call": "root|1||f|-"}
 
 
 def test_what_the_clients_give_are_the_named_classes(world: World) -> None:

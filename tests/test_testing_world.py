@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -116,7 +117,7 @@ def test_backoffs_are_skipped_and_keep_their_lease(resonate: WorldClient, world:
     policy = Constant(delay=45, max_retries=5)
 
     assert resonate.options(retry_policy=policy).run("f", flaky) == 3
-    assert [round((b - a) / 1000) for a, b in zip(tries, tries[1:], strict=False)] == [45, 45]
+    assert [round((b - a) / 1000) for a, b in pairwise(tries)] == [45, 45]
 
 
 def test_functions_see_the_time_of_the_world(resonate: WorldClient) -> None:
@@ -172,9 +173,11 @@ def test_an_answer_that_never_comes_is_a_timeout_in_no_time(resonate: WorldClien
 def test_an_async_function_may_wait_for_threads(resonate: WorldClient, world: World) -> None:
     @resonate.register
     async def works(ctx: Any) -> int:
-        here = threading.get_ident()
-        there = await asyncio.to_thread(lambda: (time.sleep(0.02), threading.get_ident())[1])
-        assert here != there
+        def elsewhere() -> int:
+            time.sleep(0.02)
+            return threading.get_ident()
+
+        assert threading.get_ident() != await asyncio.to_thread(elsewhere)
         return int(await ctx.run(double, 4))
 
     assert seconds_in(world, lambda: resonate.run("w", works)) < 1

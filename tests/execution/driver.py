@@ -183,7 +183,6 @@ class Run:
         self.frames: dict[str, Frame] = {}
         self.backing_off: list[tuple[Call, float]] = []
         self.broken: str | None = None
-        self.holding_back = False
 
     # ---- what tests ask for ----------------------------------------------------------------
 
@@ -202,9 +201,9 @@ class Run:
                 return "stopped"
             elif (state := execution.rest()) is not None:
                 if state == DONE:
-                    self._finish()
+                    self._write(execution.fulfil)
                 return state
-            elif execution.unwritten and not self.holding_back:
+            elif execution.unwritten:
                 self.flush()
             elif not execution.ready and not execution.starting and not execution.arrivals:
                 return WAITING
@@ -217,11 +216,7 @@ class Run:
 
     def suspend(self) -> Response:
         """Write what is queued and give the task up; the answer to the suspension."""
-        batch = self.execution.take()
-        batch.append(self.execution.suspend())
-        answers = self._send(batch)
-        self._answered(batch, answers)
-        return answers[-1]
+        return self._write(self.execution.suspend)
 
     def wake(self) -> str:
         """The task is acquired again with nobody in between: learn what is settled, go on."""
@@ -245,9 +240,9 @@ class Run:
         return self.advance()
 
     def flush(self) -> None:
-        batch = self.execution.take()
-        if batch:
-            self._answered(batch, self._send(batch))
+        """Make everything queued durable."""
+        if self.execution.outbox:
+            self._write(None)
 
     def release(self) -> None:
         """Give the task back, for another process to take."""
@@ -355,21 +350,23 @@ class Run:
         for frame in touched:
             frame.deliver()
 
-    def _finish(self) -> None:
-        batch = self.execution.take()
-        batch.append(self.execution.fulfil())
-        self._answered(batch, self._send(batch))
-
-    def _send(self, batch: list[Request]) -> list[Response]:
-        self.batches.append(batch)
-        return self.machine.send(batch, chain=self.execution.stop is None)
-
-    def _answered(self, batch: list[Request], answers: list[Response]) -> None:
-        state = self.execution.answered(batch, answers)
-        if state != OK:
-            self.broken = state
-            self.execution.stop_all(ExecutionStopped("another owner or another outcome"))
-            self.stop_frames()
+    def _write(self, last: Callable[[], Request] | None) -> Response:
+        """Send what is queued, and `last` behind it, until all of it has been answered."""
+        execution = self.execution
+        while True:
+            batch = execution.take()
+            if last is not None:
+                batch.append(last())
+            self.batches.append(batch)
+            answers = self.machine.send(batch, chain=execution.stop is None)
+            state = execution.answered(batch, answers)
+            if state != OK:
+                self.broken = state
+                execution.stop_all(ExecutionStopped("another owner or another outcome"))
+                self.stop_frames()
+                return answers[-1]
+            if len(answers) == len(batch):
+                return answers[-1]
 
 
 class Together(Yieldable):

@@ -6,7 +6,7 @@ service that keeps the promises, embedded or remote, and brings that service's m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from resonate.protocol.records import Message
@@ -51,8 +51,12 @@ class Network(Protocol):
     def listen(self, wake: Callable[[], None]) -> None:
         """Have `wake` called, on any thread and briefly, when `take` may have something."""
 
-    def take(self, limit: int) -> list[Message]:
-        """Up to `limit` messages for this client; empty when there are none. Never blocks."""
+    def take(self, limit: int, leave: Collection[str] = ()) -> list[Message]:
+        """Up to `limit` messages for this client; empty when there are none. Never blocks.
+
+        Args:
+            leave: ids of tasks whose offers are to stay where other clients can take them.
+        """
 
     def anycast(self, group: str) -> str:
         """The address of any worker of `group`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from resonate.protocol.records import Message
 from resonate.protocol.requests import Request, Response
@@ -56,10 +56,10 @@ class EmbeddedNetwork:
         """Have `wake` called when `take` may have something."""
         self._wake = wake
 
-    def take(self, limit: int) -> list[Message]:
-        """Up to `limit` messages for this client."""
+    def take(self, limit: int, leave: Collection[str] = ()) -> list[Message]:
+        """Up to `limit` messages for this client, but for offers of the tasks in `leave`."""
         subscription = self._subscription
-        return [] if subscription is None else subscription.take(limit)
+        return [] if subscription is None else subscription.take(limit, leave)
 
     def anycast(self, group: str) -> str:
         """The address of any worker of `group`."""

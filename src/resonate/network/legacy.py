@@ -13,7 +13,7 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
 from resonate.clock import Clock, SystemClock
@@ -118,21 +118,25 @@ class LegacyNetwork:
         """
         answers: list[Response] = []
         try:
-            fences = [request for request in requests if type(request) is TaskFence]
-            if fences:
-                self.tasks.journal(fences)
-            for request in requests:
-                answer = _HANDLERS[type(request)](self, request)
-                answers.append(answer)
-                if chain and not holds(request, answer):
-                    break
-        except ResonateStoreError:
-            raise
-        except Exception as error:
+            self._answer(requests, chain, answers)
+        except BaseException as error:
+            self.tasks.unseen(answers)
+            if isinstance(error, ResonateStoreError) or not isinstance(error, Exception):
+                raise
             what = type(requests[len(answers)]).__name__
             text = f"the store {type(self.old.store).__name__} raised {type(error).__name__} for {what}: {error}"
             raise ResonateStoreError(text, 500) from error
         return answers
+
+    def _answer(self, requests: Sequence[Request], chain: bool, answers: list[Response]) -> None:
+        fences = [request for request in requests if type(request) is TaskFence]
+        if fences:
+            self.tasks.journal(fences)
+        for request in requests:
+            answer = _HANDLERS[type(request)](self, request)
+            answers.append(answer)
+            if chain and not holds(request, answer):
+                return
 
     async def asend(self, requests: Sequence[Request], *, chain: bool = False) -> list[Response]:
         """`send` on a thread of the loop's executor: a user's store may block."""
@@ -142,12 +146,18 @@ class LegacyNetwork:
         """Have `wake` called when `take` may have something."""
         self._wake = wake
 
-    def take(self, limit: int) -> list[Message]:
-        """Up to `limit` messages."""
+    def take(self, limit: int, leave: Collection[str] = ()) -> list[Message]:
+        """Up to `limit` messages; those left stay with us, for the source has given them away."""
         messages = self._messages
         taken: list[Message] = []
-        while messages and len(taken) < limit:
-            taken.append(messages.popleft())
+        for _ in range(len(messages)):
+            if len(taken) == limit:
+                break
+            message = messages.popleft()
+            if isinstance(message, Execute) and message.id in leave:
+                messages.append(message)
+            else:
+                taken.append(message)
         return taken
 
     def anycast(self, group: str) -> str:

@@ -12,7 +12,7 @@ from typing import Final
 from resonate.models.encoder import Encoder
 from resonate.models.message_source import PromiseMesg, ValueMesg
 from resonate.models.store import PromiseRecord, ScheduleRecord, ValueRecord
-from resonate.network.marks import KEY, NONCE, OLD_TARGET, OLD_TIMER, from_wire, to_wire, todays_names
+from resonate.network.marks import KEY, MARK, OLD_TARGET, OLD_TIMER, from_wire, to_wire, todays_names
 from resonate.protocol.records import ORIGIN, TARGET, TIMER, Promise, PromiseState, Schedule, Value
 
 OLD_ROOT: Final = "resonate:root"
@@ -91,7 +91,7 @@ def old_tags(tags: Mapping[str, str]) -> dict[str, str]:
 
 def key_of(id: str, tags: Mapping[str, str]) -> str | None:
     """The idempotency key for the creation of a promise: the id, unless its maker said otherwise."""
-    return tags.get(KEY, None if NONCE in tags else id)
+    return tags.get(KEY, None if MARK in tags else id)
 
 
 def text_of(value: Value) -> str | None:
@@ -107,14 +107,14 @@ def _tags_of(id: str, given: Mapping[str, str] | None, key: str | None) -> dict[
     tags = dict(given or ())
     tags.update(todays_names(tags))
     tags = _without_old(tags)
-    if key is not None and key != id and NONCE not in tags:
+    if key is not None and key != id and MARK not in tags:
         tags[KEY] = key
     return tags
 
 
 def _without_old(tags: dict[str, str]) -> dict[str, str]:
     """The tags without the old names that `old_tags` put beside today's; a program's own stay."""
-    added = tags.get(NONCE, "").split()[1:]
+    added = tags.get(MARK, "").split()[1:]
     for old, new in ((OLD_TARGET, TARGET), (OLD_TIMER, TIMER), (OLD_ROOT, ORIGIN)):
         if old in tags and tags[old] == tags.get(new) and (new == ORIGIN or new not in added):
             del tags[old]

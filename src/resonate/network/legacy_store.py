@@ -13,7 +13,7 @@ from resonate.clock import Clock
 from resonate.errors import ResonateStoreError
 from resonate.models.store import PromiseRecord, Store
 from resonate.network.legacy_records import key_of, old_tags, promise_of, schedule_of, text_of
-from resonate.network.marks import KEY, NONCE
+from resonate.network.marks import KEY, MARK
 from resonate.protocol.records import Promise, Schedule
 from resonate.protocol.requests import PromiseCreate, PromiseSettle, ScheduleCreate, TaskCreate
 from resonate.protocol.rows import project
@@ -100,7 +100,7 @@ class OldStore:
         try:
             record = settle(
                 id=request.id,
-                ikey=headers.get(KEY, None if NONCE in headers else request.id),
+                ikey=headers.get(KEY, None if MARK in headers else request.id),
                 strict=False,
                 headers=value.headers,
                 data=text_of(value),

@@ -180,6 +180,12 @@ class OldTasks:
         preload = self._recorded(promise.id, root) if request.preload else ()
         return Response(200, promise, held, preload=preload, resumed=() if leaf is None else (leaf,))
 
+    def unseen(self, answers: Sequence[Response]) -> None:
+        """The caller will not see these answers: it cannot know of the tasks acquired in them."""
+        for answer in answers:
+            if answer.task is not None and answer.task.state == ACQUIRED:
+                self._drop(answer.task.id, self._root(answer.task.id))
+
     def _hold(self, root: _Root, promise: Promise, claim: Claim, until: float, ttl: int) -> Task:
         root.version += 1
         root.claim, root.until, root.ttl = claim, until, ttl
@@ -209,6 +215,9 @@ class OldTasks:
 
     def heartbeat(self, request: TaskHeartbeat) -> Response:
         """task.heartbeat"""
+        for id, root in list(self._roots.items()):
+            if root.claim is not None:
+                self._lost(id, root)
         self._give_back()
         begun = time.monotonic()
         self._old.heartbeat(request.pid)
@@ -222,11 +231,14 @@ class OldTasks:
         """Whether the lease has not been renewed in time; it is given back when the store answers again."""
         if time.monotonic() < root.until:
             return False
+        self._drop(id, root)
+        return True
+
+    def _drop(self, id: str, root: _Root) -> None:
         with root.lock:
             claim, root.claim = root.claim, None
         if claim is not None:
             self._let_go.append((id, claim))
-        return True
 
     # ---- giving up -------------------------------------------------------------------------------
 

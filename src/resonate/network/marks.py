@@ -1,11 +1,13 @@
 """What the low-level clients keep on a record beside what the program gave.
 
 The protocol is idempotent by id alone and has neither keys nor a way to tell who created
-or settled a promise. So a promise made here carries a tag with a fresh text (the nonce)
+or settled a promise. So a promise made here carries a tag with a fresh text (the mark)
 and, if the program gave one, its idempotency key; a settlement carries both as headers of
-its value. All of them begin with `resonate:py:` and are not shown to programs again.
+its value. The mark also lists what else was added, so that programs are shown exactly what
+they gave. Clients may be stacked (one's store is a wrapper around another's): each has a
+mark of its own and leaves those of the others alone.
 
-Promises of executions carry neither: there an absent key means that it is the id.
+Promises of executions carry no mark: there an absent key means that it is the id.
 """
 
 from __future__ import annotations
@@ -28,12 +30,10 @@ from resonate.protocol.records import (
     TIMEDOUT,
     TIMER,
     Promise,
-    Value,
 )
 
-OURS: Final = "resonate:py:"
 KEY: Final = "resonate:py:ikey"
-NONCE: Final = "resonate:py:nonce"
+MARK: Final = "resonate:py:mark"
 
 OLD_TARGET: Final = "resonate:invoke"
 OLD_TIMER: Final = "resonate:timeout"
@@ -42,25 +42,43 @@ OLD_TIMER: Final = "resonate:timeout"
 _TREE: Final = (ORIGIN, BRANCH, PARENT)
 
 
-def nonce() -> str:
-    """A text that nobody has used."""
-    return os.urandom(8).hex()
+def mark(given: Mapping[str, str], added: Mapping[str, str], ikey: str | None) -> tuple[dict[str, str], str]:
+    """`given` with `added`, the key and a fresh mark; and the name under which that mark is."""
+    marked = {**given, **added}
+    if ikey is not None:
+        marked[KEY] = ikey
+    name = MARK
+    while name in marked:
+        name += "+"
+    marked[name] = " ".join((os.urandom(8).hex(), *(new for new in marked if new not in given)))
+    return marked, name
 
 
-def tags_for(id: str, given: Mapping[str, str] | None, ikey: str | None) -> dict[str, str]:
-    """The tags of a new promise: what the program gave, what the protocol needs, and our marks.
+def mark_of(marked: Mapping[str, str], name: str = MARK) -> str | None:
+    """The name of the last mark in `marked`: the one of the client that stored it. None if there is none."""
+    found = None
+    while name in marked:
+        found, name = name, name + "+"
+    return found
+
+
+def unmarked(marked: Mapping[str, str]) -> dict[str, str]:
+    """What the program gave to the client that marked it; all of it if nobody did."""
+    name = mark_of(marked)
+    if name is None:
+        return {key: value for key, value in marked.items() if key != KEY}
+    hidden = {name, *marked[name].split()[1:]}
+    return {key: value for key, value in marked.items() if key not in hidden}
+
+
+def tags_for(id: str, given: Mapping[str, str] | None, ikey: str | None) -> tuple[dict[str, str], str]:
+    """The tags of a new promise, and the name of the mark among them.
 
     A promise without target is for others to settle, so it is made awaitable from outside;
     one with a target becomes the root of a tree. Old tag names gain today's beside them.
-    The nonce's tag lists what was added, so that `shown_tags` gives back what was given.
     """
-    tags = dict(given or ())
-    added = {name: value for name, value in _needed(id, tags).items() if name not in tags}
-    tags.update(added)
-    tags[NONCE] = " ".join((nonce(), *added))
-    if ikey is not None:
-        tags[KEY] = ikey
-    return tags
+    given = given or {}
+    return mark(given, {name: value for name, value in _needed(id, given).items() if name not in given}, ikey)
 
 
 def _needed(id: str, tags: Mapping[str, str]) -> dict[str, str]:
@@ -92,32 +110,12 @@ def address(target: str) -> str:
     return f"poll://{rest}" if "@" in rest else f"poll://any@{rest}"
 
 
-def value_for(headers: Mapping[str, str] | None, data: str | None, ikey: str | None, mark: str) -> Value:
-    """The value of a settlement: text and headers as the program gave them, and our marks."""
-    marked = {**(headers or {}), NONCE: mark}
-    if ikey is not None:
-        marked[KEY] = ikey
-    return Value(marked, to_wire(data))
-
-
-def shown_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    """The tags without our marks and without what we added."""
-    added = set(tags.get(NONCE, "").split()[1:])
-    return {name: value for name, value in tags.items() if name not in added and not name.startswith(OURS)}
-
-
-def shown_headers(headers: Mapping[str, str] | None, *more: str) -> dict[str, str] | None:
-    """The headers without our marks, and without `more`; None if nothing is left."""
-    hidden = {KEY, NONCE, *more}
-    return {name: value for name, value in (headers or {}).items() if name not in hidden} or None
-
-
 def key_for_create(promise: Promise) -> str | None:
     """The idempotency key that `promise` was created with."""
     tags = promise.tags
     if KEY in tags:
         return tags[KEY]
-    if NONCE in tags or SCHEDULE in tags or not any(tag in tags for tag in _TREE):
+    if MARK in tags or SCHEDULE in tags or not any(tag in tags for tag in _TREE):
         return None
     return promise.id
 
@@ -127,7 +125,7 @@ def key_for_complete(promise: Promise) -> str | None:
     if promise.state in (PENDING, TIMEDOUT) or promise.settled_at == promise.timeout_at:
         return None
     headers = promise.value.headers or {}
-    if NONCE in headers:
+    if MARK in headers:
         return headers.get(KEY)
     return promise.id if any(tag in promise.tags for tag in _TREE) else None
 

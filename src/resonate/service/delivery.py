@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
 from resonate.clock import Clock
@@ -45,12 +45,12 @@ class Subscription:
             self._announced = True
             self._wake()
 
-    def take(self, limit: int) -> list[Message]:
-        """Up to `limit` messages; they are this receiver's now."""
+    def take(self, limit: int, leave: Collection[str] = ()) -> list[Message]:
+        """Up to `limit` messages, which are this receiver's now; offers of the tasks in `leave` stay."""
         self._announced = False
         if self.delivery is None:
             return []
-        return self.delivery.take(self, limit)
+        return self.delivery.take(self, limit, leave)
 
     def close(self) -> None:
         """Receive nothing more; what was meant for this receiver goes to others."""
@@ -96,13 +96,19 @@ class Delivery:
             woken = self._route(fresh)
         _announce(woken)
 
-    def take(self, subscription: Subscription, limit: int) -> list[Message]:
+    def take(self, subscription: Subscription, limit: int, leave: Collection[str]) -> list[Message]:
         """Messages for one receiver: its own first, then those of its group."""
         taken: list[Message] = []
         with self._lock:
-            for queue in (subscription.queue, self._groups.get(subscription.group)):
-                while queue and len(taken) < limit:
-                    taken.extend(send.message for send in self._storage.take([queue.popleft()]))
+            for queue in (subscription.queue, self._groups.get(subscription.group, ())):
+                for _ in range(len(queue)):
+                    if len(taken) == limit:
+                        break
+                    key = queue.popleft()  # type: ignore[union-attr]
+                    if leave and key[0] == "execute" and key[1] in leave:
+                        queue.append(key)  # type: ignore[union-attr]
+                    else:
+                        taken.extend(send.message for send in self._storage.take([key]))
         return taken
 
     def next_move(self) -> int | None:

@@ -28,7 +28,7 @@ from resonate.service.service import Service
 from resonate.storage.memory import MemoryStorage
 from resonate.stores.exchange import check_text
 from resonate.stores.promises import PromiseClient
-from resonate.stores.records import STATES
+from resonate.stores.records import STATES, shown
 from resonate.stores.schedules import ScheduleClient
 from resonate.stores.tasks import TaskClient
 
@@ -209,16 +209,17 @@ class LocalMessageSource:
 
 
 def promise_mesg(promise: Promise) -> PromiseMesg:
-    """A promise as messages carry it: every mark of ours left on, data in base64."""
+    """A promise as messages carry it: what `promises.get` shows, but data in base64."""
+    param, value = shown(promise.param), shown(promise.value)
     return {
         "id": promise.id,
         "state": STATES[promise.state],
         "timeout": promise.timeout_at,
         "idempotencyKeyForCreate": marks.key_for_create(promise),
         "idempotencyKeyForComplete": marks.key_for_complete(promise),
-        "param": {"headers": promise.param.headers, "data": promise.param.data},
-        "value": {"headers": promise.value.headers, "data": promise.value.data},
-        "tags": promise.tags,
+        "param": {"headers": param.headers, "data": promise.param.data},
+        "value": {"headers": value.headers, "data": promise.value.data},
+        "tags": marks.unmarked(promise.tags),
         "createdOn": promise.created_at,
         "completedOn": promise.settled_at,
     }

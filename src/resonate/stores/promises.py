@@ -13,10 +13,23 @@ from __future__ import annotations
 
 from typing import Any, Final, get_args
 
+from msgspec.structs import replace
+
 from resonate.errors import ResonateStoreError
 from resonate.network import marks
 from resonate.network.base import Network
-from resonate.protocol.records import ACQUIRED, PENDING, TARGET, TIMEDOUT, Promise, PromiseState, Value
+from resonate.protocol.records import (
+    ACQUIRED,
+    BRANCH,
+    ORIGIN,
+    PARENT,
+    PENDING,
+    TARGET,
+    TIMEDOUT,
+    Promise,
+    PromiseState,
+    Value,
+)
 from resonate.protocol.requests import (
     PromiseCreate,
     PromiseGet,
@@ -46,6 +59,7 @@ from resonate.stores.exchange import (
 from resonate.stores.records import Callback, DurablePromise, Task
 from resonate.stores.tasks import TaskClient
 
+_LINEAGE: Final = frozenset((ORIGIN, BRANCH, PARENT))
 _STATES: Final = frozenset(get_args(PromiseState))
 
 Created = tuple[DurablePromise, Task | None]
@@ -243,31 +257,31 @@ class PromiseClient:
     def _create(
         self, id: Any, timeout: Any, ikey: Any, strict: bool, headers: Any, data: Any, tags: Any
     ) -> Exchange[DurablePromise]:
-        request = _creation(id, timeout, ikey, headers, data, tags)
-        checked(request)
+        request, mark = _creation(id, timeout, ikey, headers, data, tags)
         [answer] = yield [request]
-        return self._joined(answer, request, ikey, strict)
+        return self._joined(answer, request, mark, ikey, strict)
 
     def _create_with_task(
         self, id: Any, timeout: Any, pid: str, ttl: int, ikey: Any, strict: bool, headers: Any, data: Any, tags: Any
     ) -> Exchange[Created]:
         check_text(pid=pid)
         check_whole(ttl=ttl)
-        create = _creation(id, timeout, ikey, headers, data, tags)
+        create, mark = _creation(id, timeout, ikey, headers, data, tags)
         if TARGET not in create.tags:
             return (yield from self._create(id, timeout, ikey, strict, headers, data, tags)), None
-        request = checked(TaskCreate(pid, ttl, create, preload=False))
+        request = TaskCreate(pid, ttl, create, preload=False)
+        checked(replace(request, action=_without_lineage(create)))
         [known] = yield [PromiseGet(id)]
         if known.promise is not None:
-            return self._joined(known, create, ikey, strict), None
+            return self._joined(known, create, mark, ikey, strict), None
         [answer] = yield [request]
         if answer.status == 409:  # somebody else created it in between, and has its task
             [answer] = yield [PromiseGet(id)]
         task = answer.task if answer.task is not None and answer.task.state == ACQUIRED else None
-        if task is not None and not _made(answer.promise, create):
+        if task is not None and not _made(answer.promise, create, mark):
             yield [TaskRelease(task.id, task.version)]
             task = None
-        promise = self._joined(answer, create, ikey, strict)
+        promise = self._joined(answer, create, mark, ikey, strict)
         if task is None:
             return promise, None
         self._tasks.claimed(task.id, task.version, pid)
@@ -279,11 +293,10 @@ class PromiseClient:
         check_text(id=id)
         check_optional_text(ikey=ikey, data=data)
         check_texts(headers=headers)
-        mark = marks.nonce()
-        [answer] = yield [checked(PromiseSettle(id, state, marks.value_for(headers, data, ikey, mark)))]
+        marked, mark = marks.mark(headers or {}, {}, ikey)
+        [answer] = yield [checked(PromiseSettle(id, state, Value(marked, marks.to_wire(data))))]
         promise = self._known(answer, id)
-        applied = (promise.value.headers or {}).get(marks.NONCE) == mark
-        if not applied:
+        if (promise.value.headers or {}).get(mark) != marked[mark]:
             _check_repeat(promise, state, ikey, strict)
         return DurablePromise(promise, self)
 
@@ -326,9 +339,11 @@ class PromiseClient:
             raise ResonateStoreError(f"The specified promise was not found: {id}", NO_PROMISE)
         raise refusal(answer, REFUSED, f"promise {id!r}")
 
-    def _joined(self, answer: Response, create: PromiseCreate, ikey: str | None, strict: bool) -> DurablePromise:
+    def _joined(
+        self, answer: Response, create: PromiseCreate, mark: str, ikey: str | None, strict: bool
+    ) -> DurablePromise:
         promise = self._known(answer, create.id)
-        if not _made(promise, create):
+        if not _made(promise, create, mark):
             _check_join(promise, ikey, strict)
         return DurablePromise(promise, self)
 
@@ -446,17 +461,26 @@ class AioPromiseClient:
         return await arun(client._network, client._search(state, tags, limit, cursor))
 
 
-def _creation(id: Any, timeout: Any, ikey: Any, headers: Any, data: Any, tags: Any) -> PromiseCreate:
+def _creation(id: Any, timeout: Any, ikey: Any, headers: Any, data: Any, tags: Any) -> tuple[PromiseCreate, str]:
+    """The request that creates a promise, checked, and the name of our mark among its tags."""
     check_text(id=id)
     check_whole(timeout=timeout)
     check_optional_text(ikey=ikey, data=data)
     check_texts(headers=headers, tags=tags)
-    return PromiseCreate(id, timeout, Value(headers, marks.to_wire(data)), marks.tags_for(id, tags, ikey))
+    marked, mark = marks.tags_for(id, tags, ikey)
+    create = PromiseCreate(id, timeout, Value(headers, marks.to_wire(data)), marked)
+    checked(_without_lineage(create))
+    return create, mark
 
 
-def _made(promise: Promise | None, create: PromiseCreate) -> bool:
+def _without_lineage(create: PromiseCreate) -> PromiseCreate:
+    """What the field rules are checked on: a call may have been given any id, wherever it is in the tree."""
+    return replace(create, tags={name: tag for name, tag in create.tags.items() if name not in _LINEAGE})
+
+
+def _made(promise: Promise | None, create: PromiseCreate, mark: str) -> bool:
     """Whether `promise` came to be by this very request."""
-    return promise is not None and promise.tags.get(marks.NONCE) == create.tags[marks.NONCE]
+    return promise is not None and promise.tags.get(mark) == create.tags[mark]
 
 
 def _check_join(promise: Promise, ikey: str | None, strict: bool) -> None:

@@ -113,7 +113,7 @@ class DurablePromise:
     @property
     def tags(self) -> dict[str, str]:
         """The tags, without those that this client added."""
-        return marks.shown_tags(self._record.tags)
+        return marks.unmarked(self._record.tags)
 
     @property
     def created_on(self) -> int:
@@ -342,7 +342,11 @@ class Schedule:
 
 def shown(value: Value) -> DurablePromiseValue:
     """A payload as programs see it: text instead of base64, without our marks."""
-    return DurablePromiseValue(marks.shown_headers(value.headers, ABOUT), marks.from_wire(value.data))
+    headers = marks.unmarked(value.headers or {})
+    about = marks.mark_of(headers, ABOUT)
+    if about is not None:
+        del headers[about]
+    return DurablePromiseValue(headers or None, marks.from_wire(value.data))
 
 
 ABOUT: Final = "resonate:py:schedule"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import uuid
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -178,16 +179,19 @@ class ScheduleClient:
         check_texts(tags=tags, promise_headers=promise_headers, promise_tags=promise_tags)
         given = promise_tags or {}
         added = _added(given)
-        mark = marks.nonce()
-        about = {"nonce": mark, "ikey": ikey, "description": description, "tags": tags, "added": list(added)}
-        param = Value({**(promise_headers or {}), ABOUT: _json(about)}, marks.to_wire(promise_data))
+        mark = uuid.uuid4().hex
+        about = {"mark": mark, "ikey": ikey, "description": description, "tags": tags, "added": list(added)}
+        headers, name = promise_headers or {}, ABOUT
+        while name in headers:
+            name += "+"
+        param = Value({**headers, name: _json(about)}, marks.to_wire(promise_data))
         request = ScheduleCreate(id, cron, promise_id, promise_timeout, param, {**given, **added})
         _check(request)
         [answer] = yield [request]
         if answer.schedule is None:
             raise refusal(answer, REFUSED, f"creating schedule {id!r}")
         recorded = _about(answer.schedule)
-        if recorded.get("nonce") != mark and (ikey is None or recorded.get("ikey") != ikey):
+        if recorded.get("mark") != mark and (ikey is None or recorded.get("ikey") != ikey):
             raise ResonateStoreError(f"Schedule already exists: {id}", SCHEDULE_EXISTS)
         return Schedule(answer.schedule, recorded, self)
 
@@ -312,9 +316,10 @@ def _check(request: ScheduleCreate) -> None:
 
 def _about(row: ScheduleRow) -> dict[str, Any]:
     """What a schedule has beside the protocol's fields; nothing if other writers made it."""
-    text = (row.promise_param.headers or {}).get(ABOUT)
+    headers = row.promise_param.headers or {}
+    name = marks.mark_of(headers, ABOUT)
     try:
-        about = json.loads(text) if text is not None else {}
+        about = json.loads(headers[name]) if name is not None else {}
     except ValueError:
         return {}
     return about if isinstance(about, dict) else {}

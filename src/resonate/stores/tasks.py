@@ -2,8 +2,8 @@
 
 The protocol of today has no `complete`: a worker settles, suspends or releases. So this
 client remembers what each task it handed out waits for (`promises.callback` says it), and
-makes of `complete` what is meant: nothing more to do for a settled promise, a suspension
-if callbacks were registered, a halt if nothing will ever wake the task.
+makes of `complete` what is meant: nothing more to do for a settled promise, else a
+suspension until one of the callbacks fires, those registered later included.
 
 A counter is a version: an offer with counter n is claimed as version n, one above the
 version at which it was offered.
@@ -18,14 +18,14 @@ from msgspec import Struct
 
 from resonate.errors import ResonateStoreError
 from resonate.network.base import Network
-from resonate.protocol.records import ACQUIRED, FULFILLED
+from resonate.protocol.records import ACQUIRED, EXTERNAL, FULFILLED, SCOPE
 from resonate.protocol.requests import (
+    PromiseCreate,
     PromiseGet,
     PromiseRegisterCallback,
     Request,
     TaskAcquire,
     TaskGet,
-    TaskHalt,
     TaskHeartbeat,
     TaskRef,
     TaskRelease,
@@ -142,9 +142,9 @@ class TaskClient:
     def _complete(self, id: str, counter: int) -> Exchange[bool]:
         check_text(id=id)
         check_whole(counter=counter)
-        [known] = yield [checked(TaskGet(id))]
-        task = known.task
-        if task is None:
+        known, read = yield [checked(TaskGet(id)), PromiseGet(id)]
+        task, promise = known.task, read.promise
+        if task is None or promise is None:
             raise refusal(known, NO_TASK, f"completing task {id!r}")
         if task.state == FULFILLED:
             self._claims.pop(id, None)
@@ -152,10 +152,12 @@ class TaskClient:
         if task.state != ACQUIRED or task.version != counter:
             raise ResonateStoreError(f"task {id!r} is {task.state}, not claimed with counter {counter}", NOT_CLAIMABLE)
         claim = self._claims.pop(id, None)
-        if claim is None or not claim.awaited:
-            yield [TaskHalt(id)]
-            return True
-        actions = tuple(PromiseRegisterCallback(awaited, id) for awaited in claim.awaited)
+        awaited = list(claim.awaited) if claim is not None else []
+        if not awaited:  # a task cannot wait for nothing, so it waits for what its own deadline ends
+            never = PromiseCreate(f"{id}:never", promise.timeout_at, tags={EXTERNAL: "true", SCOPE: "global"})
+            yield [never]
+            awaited.append(never.id)
+        actions = tuple(PromiseRegisterCallback(awaited_id, id) for awaited_id in awaited)
         [answer] = yield [TaskSuspend(id, counter, actions, preload=False)]
         if answer.status == 300:  # one of them is settled by now: offer the task again
             [answer] = yield [TaskRelease(id, counter)]

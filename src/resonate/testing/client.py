@@ -72,7 +72,7 @@ class WorldClient(Resonate):
         """Have this client crash at its n-th batch of writes.
 
         Args:
-            batch: which, from 1; see `batches`.
+            batch: which, from 1; see `batches`. 0 takes an earlier order back.
             applied: right after it is applied; False: right before.
         """
         self._in_world.network.crash_point = CrashPoint(batch, applied)

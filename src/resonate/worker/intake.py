@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from resonate.errors import DecodeError, ExecutionStopped, FunctionNotFound, ResonateStoreError
 from resonate.execution.call import Call
 from resonate.options import Options
-from resonate.protocol.records import Execute, Message, Promise, Value
+from resonate.protocol.records import Execute, Promise, Value
 from resonate.protocol.requests import (
     PromiseGet,
     PromiseSettle,
@@ -51,7 +51,8 @@ class Intake:
         self._worker = worker
         self._scheduled = False
         self._starved = False
-        self._parked: dict[str, tuple[float, Execute | None]] = {}
+        self._ignored: set[str] = set()
+        self._pauses: dict[str, float] = {}
 
     def wake(self) -> None:
         """There may be messages: look for them on a thread of the pool."""
@@ -66,15 +67,17 @@ class Intake:
             self.wake()
 
     def ignore(self, id: str) -> None:
-        """Leave offers of `id` alone for a second, twice as long the next time."""
-        pause = min(IGNORE_MAX, self._parked[id][0] * 2 if id in self._parked else 1.0)
-        self._parked[id] = (pause, None)
-        self._worker.later(pause, lambda: self._unpark(id))
+        """Leave offers of `id` to others for a second, twice as long the next time."""
+        pause = min(IGNORE_MAX, self._pauses[id] * 2 if id in self._pauses else 1.0)
+        self._pauses[id] = pause
+        self._ignored.add(id)
+        self._worker.later(pause, lambda: self._look_again(id))
 
     def registered(self) -> None:
-        """A function was registered: try again what lacked one."""
-        for id in list(self._parked):
-            self._unpark(id)
+        """A function was registered: look again at what lacked one."""
+        if self._ignored:
+            self._ignored.clear()
+            self.wake()
 
     def acquired(self, answer: Response, options: Options | None = None) -> Held | None:
         """Take charge of a freshly acquired task; None if it cannot run here."""
@@ -84,7 +87,7 @@ class Intake:
         try:
             root = root_call(promise, self._worker.registry, options)
         except FunctionNotFound as error:
-            if promise.id not in self._parked:
+            if promise.id not in self._pauses:
                 _LOG.warning("%s is left to others for now: %s", promise.id, error)
             self.ignore(promise.id)
             self._worker.network.send([TaskRelease(promise.id, task.version)])
@@ -92,7 +95,7 @@ class Intake:
         except (DecodeError, TypeError) as error:
             self.reject(promise.id, task.version, error)
             return None
-        self._parked.pop(promise.id, None)
+        self._pauses.pop(promise.id, None)
         return self._worker.hold(promise, task.version, answer.preload, root)
 
     def _take(self) -> None:
@@ -103,22 +106,17 @@ class Intake:
             self._starved = True
             return
         limit = max(1, min(AT_ONCE, room, worker.pool.limit * 4 - worker.pool.backlog()))
-        messages = worker.network.take(limit)
+        messages = worker.network.take(limit, self._ignored)
         if len(messages) == limit:
             self.wake()
         offers: list[Execute] = []
         for message in messages:
-            self._sort(message, offers)
+            if type(message) is Execute:
+                offers.append(message)
+            else:
+                worker.watch.heard(message.promise)  # type: ignore[union-attr]
         if offers and not worker.stopped:
             self._acquire(offers)
-
-    def _sort(self, message: Message, offers: list[Execute]) -> None:
-        if type(message) is not Execute:
-            self._worker.watch.heard(message.promise)  # type: ignore[union-attr]
-        elif message.id in self._parked:
-            self._parked[message.id] = (self._parked[message.id][0], message)
-        else:
-            offers.append(message)
 
     def _acquire(self, offers: list[Execute]) -> None:
         worker = self._worker
@@ -190,12 +188,9 @@ class Intake:
         if answer.promise is not None:
             self._worker.watch.settled(answer.promise)
 
-    def _unpark(self, id: str) -> None:
-        _, message = self._parked.get(id, (0.0, None))
-        if message is None or self._worker.stopped:
-            return
-        self._parked[id] = (self._parked[id][0], None)
-        self._worker.pool.submit(lambda: self._acquire([message]))
+    def _look_again(self, id: str) -> None:
+        self._ignored.discard(id)
+        self.wake()
 
 
 def root_call(promise: Promise, registry: Registry, options: Options | None = None) -> Call:

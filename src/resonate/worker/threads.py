@@ -32,6 +32,7 @@ class Threads:
     def __init__(self, worker: Worker, make_context: Callable[[Held, Call], Any]) -> None:
         self._worker = worker
         self._make_context = make_context
+        self._abandoned: list[Any] = []  # to let go of one would raise GeneratorExit in it, which it catches too
 
     def drive(self, held: Held) -> None:
         """Advance `held` until this thread can do nothing more for it.
@@ -133,6 +134,7 @@ class Threads:
         call.begun += 1
         if call.begun < SWALLOWED_LIMIT:
             return False
+        self._abandoned.append(call.code)
         _LOG.error(
             "%s was stopped and has caught that %d times (a bare `except:` or `except BaseException:` around a yield); "
             "it is abandoned",
