@@ -136,6 +136,7 @@ class OwnSource:
         while mesg is not None and self._store.dead:
             mesg = self._inner.next()
         if mesg is not None and mesg["type"] in ("invoke", "resume"):
-            task = mesg["task"]  # type: ignore[typeddict-item]
-            return {"type": mesg["type"], "task": {"id": f"__invoke:{task['id']}", "counter": task["counter"]}}
+            task = mesg["task"]
+            id = task["id"] if task["id"].startswith("__") else f"__invoke:{task['id']}"
+            return {"type": mesg["type"], "task": {"id": id, "counter": task["counter"]}}
         return mesg

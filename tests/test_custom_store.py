@@ -6,7 +6,7 @@ import asyncio
 import logging
 import queue
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -155,23 +155,14 @@ def test_a_one_step_run_makes_the_calls_an_old_client_makes_and_one_for_the_jour
 
 
 def test_the_stores_own_records_have_the_names_and_keys_that_old_readers_know(mine: Program) -> None:
-    handle = mine.client.begin_run("i", program, 3)
-    mine.outcome(handle)
+    mine.outcome(mine.client.begin_run("i", program, 3))
 
-    given = {
-        name: call["tags"]
-        for method, call in mine.store.log
-        if method != "x" and (name := call.get("id")) and "tags" in call
-    }
-    keys = {
-        call["id"]: call["ikey"] for method, call in mine.store.log if method.startswith("promises.") and "ikey" in call
-    }
-
-    assert given["i"]["resonate:invoke"] == given["i"]["resonate:target"] == "poll://any@here"
-    assert given["i"]["resonate:root"] == "i"
-    assert given["i:2"]["resonate:timeout"] == given["i:2"]["resonate:timer"] == "true"
-    assert given["i:3"]["resonate:invoke"] == "poll://any@here"
-    assert all(key == id for id, key in keys.items())
+    created = {call["id"]: call for method, call in mine.store.log if method.startswith("promises.create")}
+    assert created["i"]["tags"]["resonate:invoke"] == created["i"]["tags"]["resonate:target"] == "poll://any@here"
+    assert created["i"]["tags"]["resonate:root"] == "i"
+    assert created["i:2"]["tags"]["resonate:timeout"] == created["i:2"]["tags"]["resonate:timer"] == "true"
+    assert created["i:3"]["tags"]["resonate:invoke"] == "poll://any@here"
+    assert all(call["ikey"] == call["id"] for _, call in mine.store.log if "ikey" in call)
 
 
 def calls_of_a_run() -> int:
@@ -255,12 +246,13 @@ def test_promises_by_hand_keep_their_keys_in_the_users_own_store(mine: Program, 
     assert (promise.ikey_for_create, promise.ikey_for_complete) == ("k", "r")
     assert mine.store.log[0][1]["ikey"] == "k"
     assert promises.resolve("p", ikey="r", data="3").value.data == "2"
-    for refused in (
+    refusals: list[Callable[[], object]] = [
         lambda: promises.create("p", LATER, ikey="other"),
         lambda: promises.create("p", LATER),
         lambda: promises.resolve("p"),
         lambda: promises.reject("p", ikey="r", strict=True),
-    ):
+    ]
+    for refused in refusals:
         with pytest.raises(ResonateStoreError) as error:
             refused()
         assert error.value.code == 100.40399
@@ -357,7 +349,7 @@ class Still(SettableClock):
 @pytest.fixture
 def still(monkeypatch: pytest.MonkeyPatch) -> Still:
     made = Still()
-    monkeypatch.setattr(legacy_tasks.time, "monotonic", lambda: made.now() / 1000)
+    monkeypatch.setattr("resonate.network.legacy_tasks.time.monotonic", lambda: made.now() / 1000)
     return made
 
 
@@ -649,7 +641,6 @@ def test_a_second_callback_that_fires_while_the_root_is_held_changes_nothing(ben
     bench.root()
     for leaf in ("leaf1", "leaf2"):
         bench.send(PromiseCreate(leaf, LATER, tags={"resonate:scope": "global"}))
-    bench.store.source_of_resumes = True
     suspended(bench, "leaf1", "leaf2")
     bench.send(PromiseSettle("leaf1", "resolved"))
     first = bench.heard()
@@ -660,6 +651,7 @@ def test_a_second_callback_that_fires_while_the_root_is_held_changes_nothing(ben
     second = bench.heard()
     answer = bench.send(TaskAcquire(second.id, second.version, "w", TTL))
 
+    assert second == Execute("root", 2)
     assert answer.status == 409
     assert bench.store.tasks.completed == [("__resume:root:leaf2", 1)]
     assert bench.fence(PromiseCreate("root:1", LATER, ONE, LOCAL), version=2).status == 200
@@ -687,13 +679,13 @@ class Second:
 def test_a_task_whose_id_tells_nothing_is_acquired_under_its_own(bench: Bench) -> None:
     bench.send(PromiseCreate("root", LATER, ONE, HERE))
     bench.heard()
-    bench.source.enqueue({"type": "resume", "task": {"id": "t17", "counter": 1}})
+    bench.source.enqueue({"type": "resume", "task": {"id": "__t17", "counter": 1}})
     bench.store.tasks = Second(bench.store.tasks, Only(bench.store.world))  # type: ignore[arg-type]
 
     offer = bench.heard()
     answer = bench.send(TaskAcquire(offer.id, offer.version, "w", TTL))
 
-    assert offer == Execute("t17", 0)
+    assert offer == Execute("__t17", 0)
     assert answer.promise is not None
     assert answer.promise.id == "root"
     assert answer.task is not None

@@ -503,10 +503,11 @@ def test_nothing_is_registered_on_a_settled_promise(world: World) -> None:
 def test_waiting_for_what_is_not_there_is_refused(world: World) -> None:
     world.promises.create("root", LATER, tags=HERE)
 
-    for wait in (
+    waits: list[Callable[[], object]] = [
         lambda: world.promises.subscribe("s", "p", "poll://uni@here/w", LATER),
         lambda: world.promises.callback("p", "root", "poll://any@here", LATER),
-    ):
+    ]
+    for wait in waits:
         with pytest.raises(ResonateStoreError) as refused:
             wait()
         assert code_of(refused) == 100.404

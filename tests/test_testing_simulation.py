@@ -200,7 +200,7 @@ def answer_all(world: World) -> None:
     world.after(60, lambda: answer_all(world))
 
 
-def doom(world: World, clients: list[WorldClient]) -> None:
+def doom(world: Simulation, clients: list[WorldClient]) -> None:
     """Have each of `clients` crash soon."""
     for client in clients:
         client.crash_at(client.batches + world.random.randrange(1, 10), applied=world.random.random() < 0.5)

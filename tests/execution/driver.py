@@ -166,9 +166,7 @@ class Machine:
         assert answer.status == 200
         assert answer.promise is not None
         assert answer.task is not None
-        root = Call.local(
-            answer.promise.id, None, describe(func), func, args, {}, answer.promise.timeout_at, options
-        )
+        root = Call.local(answer.promise.id, None, describe(func), func, args, {}, answer.promise.timeout_at, options)
         root.name = func.__name__
         return Run(self, Execution(answer.promise, answer.task.version, answer.preload, self.now, root))
 
@@ -344,6 +342,8 @@ class Run:
         arrivals, execution.arrivals = execution.arrivals, []
         touched = []
         for frame, child in arrivals:
+            if frame.call.stop is not None:
+                continue
             frame.inbox.append(child)
             if frame not in touched:
                 touched.append(frame)
@@ -487,7 +487,8 @@ def written(requests: Sequence[Request]) -> list[str]:
     for request in requests:
         action: Any = request.action if isinstance(request, TaskFence) else request
         for part in (action.create, action.settle) if isinstance(action, PromiseWrite) else (action,):
-            name = {PromiseCreate: "create", PromiseSettle: "settle"}.get(type(part), type(part).__name__)
+            kind = type(part).__name__
+            name = {"PromiseCreate": "create", "PromiseSettle": "settle"}.get(kind, kind)
             found.append(f"{name} {part.id}")
     return found
 

@@ -221,6 +221,38 @@ def test_a_step_that_timed_out_in_the_record_but_has_a_value_here_asks_for_a_rep
         second.result()
 
 
+@pytest.mark.parametrize("flushed", [True, False])
+def test_results_below_a_step_that_expired_are_dropped_without_harm(flushed: bool) -> None:
+    machine = Machine()
+    runs: list[Run] = []
+
+    def slow(ctx: Context) -> Gen:
+        begun = yield ctx.begin_run(double, 1)
+        if flushed:
+            runs[0].flush()
+        yield begun
+        yield ctx.rpc("other")
+
+    def root(ctx: Context) -> Gen:
+        try:
+            yield ctx.run(slow).options(timeout=1)
+        except ResonateTimedoutError:
+            return (yield ctx.run(double, 2))
+
+    runs.append(machine.start(root))
+    execution = runs[0].execution
+    while (call := execution.next()) is not None:
+        runs[0].step(call)
+    assert "settle root:1.1" in runs[0].queued
+    machine.pass_time(2)
+    execution.expire(execution.calls["root:1"])
+
+    assert runs[0].advance() == DONE
+    assert runs[0].broken is None
+    assert runs[0].result() == 4
+    assert machine.promise("root:1.1").state == "rejected_timedout"
+
+
 @pytest.mark.parametrize("state", ["resolved", "rejected", "rejected_canceled"])
 def test_only_a_timeout_is_forgiven_to_a_step_that_is_created_late(state: Any) -> None:
     run = expired(Machine(), late)

@@ -489,7 +489,7 @@ def test_the_order_is_written_with_the_next_creation_and_counts_on() -> None:
 
     machine = Machine()
     run = machine.start(root)
-    run.advance()
+    state = run.advance()
     for number in (1, 2, 4, 5):
         run.suspend()
         machine.resolve(f"root:{number}", None)

@@ -620,7 +620,7 @@ def test_a_detached_call_outlives_its_caller_by_up_to_a_year() -> None:
     assert machine.promise("root:1").timeout_at == machine.now() + 31_536_000_000
 
 
-# ---- what happens elsewhere -------------------------------------------------------------------------------------------
+# ---- what happens elsewhere ----------------------------------------------------------------------
 
 
 def test_a_remote_call_suspends_and_its_value_goes_on_in_place() -> None:
@@ -629,8 +629,9 @@ def test_a_remote_call_suspends_and_its_value_goes_on_in_place() -> None:
 
     machine = Machine()
     run = machine.start(root)
+    state = run.advance()
     for number, value in ((1, 10), (2, 5)):
-        assert (run.advance() if number == 1 else BLOCKED) == BLOCKED
+        assert state == BLOCKED
         assert run.suspend().status == 200
         machine.resolve(f"root:{number}", value)
         state = run.wake()
@@ -857,4 +858,3 @@ def test_returned_values_are_seen_as_a_replay_would_see_them() -> None:
 
     assert isinstance(run.execution.root.ended.outcome, Returned)  # type: ignore[union-attr]
     assert run.result() == {1: 2}
-

@@ -74,6 +74,7 @@ class Call:
         "record",
         "resume",
         "returns",
+        "running",
         "seen",
         "stop",
         "track",
@@ -110,6 +111,7 @@ class Call:
         self.seen = 0
         self.open = 0
         self.attempt = 1
+        self.running = False
         self.ended: Settled | None = None
         self.resume: Outcome | Call | None = None
         self.stop: BaseException | None = None

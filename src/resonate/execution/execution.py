@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from resonate.errors import (
@@ -30,7 +30,7 @@ from resonate.errors import (
     UsageError,
 )
 from resonate.execution import begin
-from resonate.execution.call import ASYNC, CHOICE, DETACHED, EXTERNAL, GENERATOR, LATENT, RETRY, TIMER, Call, Settled
+from resonate.execution.call import ASYNC, CHOICE, DETACHED, EXTERNAL, LATENT, RETRY, TIMER, Call, Settled
 from resonate.execution.commands import Promise as Begun
 from resonate.execution.commands import Yieldable
 from resonate.execution.coroutine import Outcome, Raised, Returned
@@ -91,6 +91,7 @@ class Execution:
         "halt",
         "id",
         "live",
+        "noted",
         "notes",
         "now",
         "origin",
@@ -139,6 +140,7 @@ class Execution:
         self.timed: list[Call] = []
         self.running = 0
         self.active = 0
+        self.noted = 0
         self.notes: dict[str, tuple[int, list[str]]] = {}
         self.stop: BaseException | None = None
         self.halt: NonDeterminismError | None = None
@@ -151,11 +153,14 @@ class Execution:
         if not self.ready:
             return None
         self.running += 1
-        return self.ready.popleft()
+        call = self.ready.popleft()
+        call.running = True
+        return call
 
     def yielded(self, call: Call, item: Any) -> None:
         """A generator yielded `item`: begin what it asks for, or hand it what it waits for."""
         self.running -= 1
+        call.running = False
         try:
             child = self.begin(call, item)
         except NonDeterminismError as error:
@@ -213,6 +218,7 @@ class Execution:
     def ended(self, call: Call, settled: Settled | None) -> None:
         """The code of `call` ended; it is settled once everything it began is."""
         self.running -= 1
+        call.running = False
         self.live.pop(call.id, None)
         if call.stop is not None or call.done or settled is None:
             call.forget_code()
@@ -262,6 +268,7 @@ class Execution:
         the number of attempts survives a crash.
         """
         self.running -= 1
+        call.running = False
         self.live.pop(call.id, None)
         call.code = call.context = None
         if delay < LONG_RETRY:
@@ -276,20 +283,17 @@ class Execution:
         self._again(call)
 
     def wait_durably(self, call: Call, attempt: int, until: int) -> None:
-        """Begin (or, on replay, find) the timer that separates `attempt` from the next."""
+        """Begin (on replay: ask for again) the timer that separates `attempt` from the next."""
         timer = Call(f"{call.prefix or call.id + '.'}r{attempt}", call, RETRY, min(until, call.deadline), call.options)
         timer.attached = False
         timer.attempt = attempt
-        known = self.calls.get(timer.id)
-        if known is None:
-            self.calls[timer.id] = self.remote[timer.id] = timer
-            tags = self.tags(call, timer.id, "global")
-            tags[BRANCH] = self.branch
-            tags[TIMER_TAG] = "true"
-            tags[RETRY_TAG] = str(attempt)
-            self.create(timer, tags, EMPTY)
-            known = timer
-        self.attend(call, known)
+        self.calls[timer.id] = self.remote[timer.id] = timer
+        tags = self.tags(call, timer.id, "global")
+        tags[BRANCH] = self.branch
+        tags[TIMER_TAG] = "true"
+        tags[RETRY_TAG] = str(attempt)
+        self.create(timer, tags, EMPTY)
+        self.attend(call, timer)
 
     def expire(self, call: Call) -> None:
         """The deadline of `call` has passed: whoever waits is told now, its code is stopped."""
@@ -297,10 +301,7 @@ class Execution:
             return
         call.outcome = Raised(ResonateTimedoutError(call.id, call.deadline / 1000))
         reason = ExecutionStopped(f"{call.id} passed its deadline")
-        for live in [c for c in self.live.values() if _is_below(c, call)]:
-            self._stop_call(live, reason)
-        self.ready = deque(c for c in self.ready if c.code is not None or not _is_below(c, call))
-        call.stop = reason
+        self._stop([c for c in self.calls.values() if not c.done and _is_below(c, call)], reason)
         self._finish(call)
 
     def stop_all(self, reason: BaseException) -> None:
@@ -308,12 +309,8 @@ class Execution:
         self.stop = reason
         self.outbox.clear()
         self.unwritten = self.urgent = 0
-        self.starting.clear()
         self.awaited.clear()
-        self.ready = deque(call for call in self.ready if call.code is not None)
-        for call in self.live.values():
-            self._stop_call(call, reason)
-        self.root.stop = reason
+        self._stop([self.root, *(call for call in self.calls.values() if not call.done)], reason)
 
     # ---- what happens elsewhere -----------------------------------------------------------
 
@@ -348,9 +345,8 @@ class Execution:
 
     def create(self, call: Call, tags: dict[str, str], param: Value) -> None:
         """Queue the creation of `call`'s promise."""
-        if self.notes:
-            tags[SEEN_TAG] = json.dumps(self.notes, separators=(",", ":"))
-            self.notes = {}
+        if self.notes and self.stop is None:
+            self._write_notes(tags)
         action = PromiseCreate(call.id, call.deadline, param, tags)
         self.outbox.append(action if self.stop is not None else TaskFence(self.id, self.version, action, False))
         if call.kind in EXTERNAL:
@@ -419,6 +415,21 @@ class Execution:
         return min((c.deadline for c in self.awaited.values() if c.kind in (TIMER, RETRY)), default=float("inf"))
 
     # ---- inside -----------------------------------------------------------------------------------
+
+    def _write_notes(self, tags: dict[str, str]) -> None:
+        """Have the creation with `tags` carry the order notes; one outside of our branch gets a note beside it.
+
+        Only our own branch is read when the task is acquired again.
+        """
+        if tags[BRANCH] != self.branch:
+            self.noted += 1
+            id = f"{self.root.prefix}seen{self.version}-{self.noted}"
+            tags = self.tags(self.root, id, "local")
+            note = PromiseCreate(id, self.root.deadline, EMPTY, tags)
+            write = PromiseWrite(note, PromiseSettle(id, "resolved"))
+            self.outbox.append(TaskFence(self.id, self.version, write, False))
+        tags[SEEN_TAG] = json.dumps(self.notes, separators=(",", ":"))
+        self.notes = {}
 
     def _start(self, call: Call) -> None:
         if self.records is not None and (attempt := self.records.retries.get(call.id, 0)):
@@ -502,13 +513,18 @@ class Execution:
         elif call.kind == RETRY:
             waiter.attempt = call.attempt
             self._again(waiter)
-        else:
+        elif waiter.stop is None:
             self._resume(waiter, call)
 
-    def _stop_call(self, call: Call, reason: BaseException) -> None:
-        call.stop = reason
-        if call.kind == GENERATOR and call.code is not None and call not in self.ready:
-            self._resume(call, Raised(reason))
+    def _stop(self, calls: Iterable[Call], reason: BaseException) -> None:
+        """Stop `calls`: running or waiting, backing off or not begun yet, none of them goes on."""
+        for call in calls:
+            if call.stop is None:
+                call.stop = reason
+            if call.code is not None and not call.running and call not in self.ready:
+                self._resume(call, Raised(reason))
+        self.ready = deque(call for call in self.ready if call.code is not None or call.stop is None)
+        self.starting = [call for call in self.starting if call.stop is None]
 
     def _learn(self, action: PromiseCreate, answer: Response) -> None:
         """An external child may have been there before, and may be settled already."""
@@ -524,13 +540,13 @@ class Execution:
             self.settle(promise)
 
     def _too_late(self, request: Request, answer: Response) -> bool:
-        """Whether all that is wrong is that a step was created after its own deadline."""
-        if type(request) is not TaskFence or type(request.action) is not PromiseCreate or answer.action is None:
+        """Whether all that is wrong is that a step which has expired, or one below it, was written too late."""
+        if type(request) is not TaskFence or answer.action is None:
             return False
         promise, call = answer.action.promise, self.calls.get(request.action.id)
-        if promise is None or promise.state != TIMEDOUT or call is None or not call.done:
+        if promise is None or promise.state != TIMEDOUT or call is None:
             return False
-        return type(call.outcome) is Raised and isinstance(call.outcome.error, ResonateTimedoutError)
+        return call.stop is not None or (call.owner is not None and call.owner.stop is not None)
 
     def _again_later(self, rest: Sequence[Request]) -> None:
         """Queue requests again that a broken chain left out; how the batch ends is the driver's to say again."""

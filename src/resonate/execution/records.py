@@ -65,14 +65,14 @@ class Records:
     def _add(self, promise: Promise) -> None:
         tags = promise.tags
         parent = tags.get(PARENT, "")
-        if HALT_TAG in tags:
-            return
+        if SEEN_TAG in tags:
+            self._see(json.loads(tags[SEEN_TAG]))
+        if HALT_TAG in tags or (SEEN_TAG in tags and CALL_TAG not in tags and RETRY_TAG not in tags):
+            return  # a note, no call
         if RETRY_TAG in tags:
             self.retries[parent] = max(self.retries.get(parent, 0), int(tags[RETRY_TAG]))
         else:
             self.children[parent] = self.children.get(parent, 0) + 1
-        if SEEN_TAG in tags:
-            self._see(json.loads(tags[SEEN_TAG]))
         self.by_id[promise.id] = promise
 
     def _see(self, notes: dict[str, Any]) -> None:

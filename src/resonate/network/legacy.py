@@ -120,7 +120,7 @@ class LegacyNetwork:
         try:
             self._answer(requests, chain, answers)
         except BaseException as error:
-            self.tasks.unseen(answers)
+            self.tasks.unseen(requests, answers)
             if isinstance(error, ResonateStoreError) or not isinstance(error, Exception):
                 raise
             what = type(requests[len(answers)]).__name__

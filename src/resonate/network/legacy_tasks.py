@@ -49,6 +49,7 @@ from resonate.protocol.requests import (
     PromiseCreate,
     PromiseSettle,
     PromiseWrite,
+    Request,
     Response,
     TaskAcquire,
     TaskContinue,
@@ -180,10 +181,10 @@ class OldTasks:
         preload = self._recorded(promise.id, root) if request.preload else ()
         return Response(200, promise, held, preload=preload, resumed=() if leaf is None else (leaf,))
 
-    def unseen(self, answers: Sequence[Response]) -> None:
+    def unseen(self, requests: Sequence[Request], answers: Sequence[Response]) -> None:
         """The caller will not see these answers: it cannot know of the tasks acquired in them."""
-        for answer in answers:
-            if answer.task is not None and answer.task.state == ACQUIRED:
+        for request, answer in zip(requests, answers, strict=False):
+            if isinstance(request, TaskAcquire | TaskCreate) and answer.task is not None:
                 self._drop(answer.task.id, self._root(answer.task.id))
 
     def _hold(self, root: _Root, promise: Promise, claim: Claim, until: float, ttl: int) -> Task:
@@ -222,9 +223,9 @@ class OldTasks:
         begun = time.monotonic()
         self._old.heartbeat(request.pid)
         for ref in request.tasks:
-            root = self._roots.get(ref.id)
-            if root is not None and root.claim is not None and root.version == ref.version:
-                root.until = begun + root.ttl / 1000
+            held = self._roots.get(ref.id)
+            if held is not None and held.claim is not None and held.version == ref.version:
+                held.until = begun + root.ttl / 1000
         return _OK
 
     def _lost(self, id: str, root: _Root) -> bool:

@@ -149,7 +149,6 @@ class Loop:
                 self._worker.pool.submit(lambda: self._flush_then_turn(held))
                 return
             self._worker.flush(held)
-        touched = []
         with held.lock:
             starting, execution.starting = execution.starting, []
             arrivals, execution.arrivals = execution.arrivals, []
@@ -159,7 +158,6 @@ class Loop:
             for pending, child in arrivals:
                 track = pending.track
                 track.inbox.append((pending, child))
-                touched.append(track)
                 if track.resting:
                     track.resting = False
                     execution.running += 1
@@ -167,7 +165,7 @@ class Loop:
             self._start(held, call)
         if execution.timed:
             self._worker.arm(held)
-        for track in touched or [t for t in held.tracks or () if t.inbox]:
+        for track in [t for t in held.tracks or () if t.inbox]:
             if not track.delivering:
                 self._deliver(track)
         self._share(held)

@@ -93,7 +93,7 @@ class Threads:
             return execution.next()
 
     def _run_plain(self, held: Held, call: Call) -> Outcome:
-        if call.stop is not None or call.done:
+        if call.stop is not None or call.done or held.execution.stop is not None:
             return NOTHING
         assert call.func is not None
         context = call.context = self._make_context(held, call)
@@ -109,7 +109,7 @@ class Threads:
     def _run_generator(self, held: Held, call: Call) -> tuple[Any, Outcome | None]:
         resume = call.resume
         if call.code is None:
-            if call.stop is not None or call.done:
+            if call.stop is not None or call.done or held.execution.stop is not None:
                 return None, NOTHING
             assert call.func is not None
             call.context = self._make_context(held, call)

@@ -80,7 +80,7 @@ class Watch:
     def heard(self, promise: Promise) -> None:
         """An `unblock`: the promise is of a child somebody here waits for, or of a root."""
         held = self.children.pop(promise.id, None)
-        if held is not None:
+        if held is not None and not held.suspended:  # a suspended one hears of it with its task
             with held.lock:
                 held.execution.settle(promise)
             self._worker.submit(held)
