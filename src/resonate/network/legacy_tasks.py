@@ -225,7 +225,7 @@ class OldTasks:
         for ref in request.tasks:
             held = self._roots.get(ref.id)
             if held is not None and held.claim is not None and held.version == ref.version:
-                held.until = begun + root.ttl / 1000
+                held.until = begun + held.ttl / 1000
         return _OK
 
     def _lost(self, id: str, root: _Root) -> bool:

@@ -85,9 +85,9 @@ class Loop:
                 return
             held.pumped = True
         if threading.get_ident() == self._ident:
-            self.loop.call_soon(self._turn, held)
+            self.loop.call_soon(self._guarded, held, self._turn, held)
         else:
-            self.loop.call_soon_threadsafe(self._turn, held)
+            self.loop.call_soon_threadsafe(self._guarded, held, self._turn, held)
 
     def stop_stopped(self, held: Held) -> None:
         """Some calls of `held` have been stopped: raise the reason in those that are async."""
@@ -120,19 +120,19 @@ class Loop:
         """Have `held` take a turn soon; for callers on the loop."""
         if not held.pumped:
             held.pumped = True
-            self.loop.call_soon(self._turn, held)
+            self.loop.call_soon(self._guarded, held, self._turn, held)
 
     def look(self, track: Track) -> None:
         """See soon whether `track` has come to rest."""
         if not track.looking:
             track.looking = True
-            self.loop.call_soon(self._look, track)
+            self.loop.call_soon(self._guarded, track.held, self._look, track)
 
     def deliver(self, track: Track) -> None:
         """Hand over the next outcome soon; one delivery of a track is under way at a time."""
         if not track.delivering:
             track.delivering = True
-            self.loop.call_soon(self._deliver, track)
+            self.loop.call_soon(self._guarded, track.held, self._deliver, track)
 
     def publish(self, held: Held) -> None:
         """Make what is queued durable now, where that does not block the loop."""
@@ -140,6 +140,12 @@ class Loop:
             self._worker.flush(held)
         else:
             self._worker.pool.submit(lambda: self._worker.flush(held))
+
+    def _guarded(self, held: Held, job: Callable[[Any], None], arg: Any) -> None:
+        try:
+            job(arg)
+        except Exception as error:
+            self._worker.abandon(held, error)
 
     def _turn(self, held: Held) -> None:
         held.pumped = False
@@ -204,12 +210,19 @@ class Loop:
         track.add(task, track.lineage)
 
     async def _run(self, track: Track) -> None:
-        held, call = track.held, track.call
+        held = track.held
         try:
             outcome = await self._call(track)
         except (KeyboardInterrupt, SystemExit) as event:
             self._worker.interrupted(held, event)
             raise
+        try:
+            self._end(track, outcome)
+        except Exception as error:
+            self._worker.abandon(held, error)
+
+    def _end(self, track: Track, outcome: Outcome) -> None:
+        held, call = track.held, track.call
         concluded = None if outcome is NOTHING else held.execution.conclude(call, outcome)
         self._tracks.discard(track)
         if held.tracks is not None and track in held.tracks:

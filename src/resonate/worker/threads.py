@@ -46,6 +46,8 @@ class Threads:
         except (KeyboardInterrupt, SystemExit) as event:
             self._worker.interrupted(held, event)
             raise
+        except Exception as error:
+            self._worker.abandon(held, error)
 
     def _drive(self, held: Held) -> None:
         execution = held.execution

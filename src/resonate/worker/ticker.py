@@ -118,4 +118,4 @@ class Ticker:
             return job()
         except Exception:
             _LOG.exception("a timed job failed; the others go on")
-            return False
+            return True

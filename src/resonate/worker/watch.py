@@ -74,8 +74,16 @@ class Watch:
     def again(self, id: str) -> None:
         """Our own execution of `id` is over without a result: wait for somebody else's."""
         completion = self.completions.get(id)
-        if completion is not None and completion.outcome is None and not self._worker.stopped:
+        if completion is None or completion.outcome is not None or self._worker.stopped:
+            return
+        try:
             self.listen(completion)
+        except ResonateStoreError as error:
+            if error.code == 100.404:
+                completion.complete(Raised(error))
+                return
+            self._remote[id] = completion
+            self._poll(completion, POLL_FIRST)
 
     def heard(self, promise: Promise) -> None:
         """An `unblock`: the promise is of a child somebody here waits for, or of a root."""

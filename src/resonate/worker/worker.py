@@ -232,11 +232,7 @@ class Worker:
         try:
             return self.network.send(batch, chain=held.execution.stop is None)
         except ResonateStoreError as error:
-            _LOG.warning(
-                "%s: writing failed, another attempt will be made by whoever gets it next: %s", held.execution.id, error
-            )
-            self._release(held)
-            self.stop_execution(held, ExecutionStopped(f"{held.execution.id}: {error}"))
+            self.abandon(held, error)
             return None
 
     def _finish(self, held: Held) -> None:
@@ -301,7 +297,11 @@ class Worker:
 
     def learn(self, held: Held, ids: Sequence[str]) -> None:
         """Read the promises `ids` and hand what is settled to the execution."""
-        answers = self.network.send([PromiseGet(id) for id in ids])
+        try:
+            answers = self.network.send([PromiseGet(id) for id in ids])
+        except ResonateStoreError as error:
+            self.abandon(held, error)
+            return
         with held.lock:
             for answer in answers:
                 if answer.promise is not None:
@@ -331,6 +331,15 @@ class Worker:
         self.loop.stop_stopped(held)
         if held.execution.ready:
             self.submit(held)
+
+    def abandon(self, held: Held, error: Exception) -> None:
+        """Something that should not fail has failed: stop here, and leave the task to whoever gets it next."""
+        id = held.execution.id
+        unexpected = None if isinstance(error, ResonateStoreError) else error
+        _LOG.warning("%s: stopped here, whoever gets the task next goes on: %s", id, error, exc_info=unexpected)
+        self._release(held)
+        self.stop_execution(held, ExecutionStopped(f"{id}: {error}"))
+        self.watch.again(id)
 
     def rewarm(self, held: Held, version: int) -> None:
         """A warm execution was acquired again and goes on in place."""
@@ -414,7 +423,11 @@ class Worker:
             Value(headers, data),
             {**execution.tags(execution.root, id, "local"), HALT_TAG: str(error)},
         )
-        self.network.send([TaskFence(id, execution.version, note, False), TaskHalt(id)], chain=True)
+        try:
+            self.network.send([TaskFence(id, execution.version, note, False), TaskHalt(id)], chain=True)
+        except ResonateStoreError as failure:
+            self.abandon(held, failure)
+            return
         self.stop_execution(held, ExecutionStopped(f"{id} was halted: {error}"))
         self.watch.completed(id, Raised(error))
 
@@ -449,7 +462,15 @@ class Worker:
             return
         for id in wanted:
             self.watch.children[id] = held
-        for answer in self.network.send(requests):
+        try:
+            answers = self.network.send(requests)
+        except ResonateStoreError as error:
+            _LOG.warning("%s: cannot listen to what it waits for yet: %s", execution.id, error)
+            held.listening = False
+            for id in wanted:
+                self.watch.children.pop(id, None)
+            return
+        for answer in answers:
             if answer.promise is not None and answer.promise.state != PENDING:
                 self.watch.heard(answer.promise)
 
