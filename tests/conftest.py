@@ -7,6 +7,8 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
+pytest_plugins = ["resonate.testing.fixtures"]  # for a run from the source tree, where no plugin is installed
+
 # Speed differs between machines, so no deadline per example; the same examples every run
 # on CI, fresh ones elsewhere. A failing example prints the blob that repeats it.
 settings.register_profile("base", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])

@@ -117,6 +117,27 @@ def test_expiry_reaches_the_code_below_the_step_too() -> None:
     assert closed == ["root:1.1"]
 
 
+def test_what_is_stopped_twice_is_told_the_first_reason_once() -> None:
+    told: list[str] = []
+
+    def inner(ctx: Context) -> Gen:
+        try:
+            yield ctx.rpc("other")
+        except ExecutionStopped as stopped:
+            told.append(str(stopped))
+            raise
+
+    def slow(ctx: Context) -> Gen:
+        yield ctx.run(inner)
+
+    run = Machine().start(patient, slow)
+    run.advance()
+    run.execution.expire(run.execution.calls["root:1"])
+
+    assert stopped(run) == "stopped"
+    assert told == ["root:1 passed its deadline"]
+
+
 def test_expiry_leaves_the_calls_beside_it_alone() -> None:
     def root(ctx: Context) -> Gen:
         beside = yield ctx.begin_run(remote)

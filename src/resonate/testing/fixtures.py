@@ -1,24 +1,20 @@
 """Fixtures for pytest: `resonate`, a client whose time is skipped, and `world`, where it lives.
 
-Installed as a plugin of pytest; nothing is imported from `resonate` before a test asks.
+Installed as a plugin of pytest, so that no conftest needs to name it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import pytest
 
-if TYPE_CHECKING:
-    from resonate.testing import World, WorldClient
+from resonate.testing import World, WorldClient
 
 
 @pytest.fixture
 def world() -> Iterator[World]:
     """A `World` of its own for this test: `world.advance(60)`, `world.client(group="billing")`."""
-    from resonate.testing import World
-
     with World() as world:
         yield world
 
