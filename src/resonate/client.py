@@ -25,7 +25,7 @@ from resonate.errors import (
 from resonate.execution.begin import ID_LIMIT
 from resonate.execution.call import DETACHED, Call
 from resonate.execution.commands import address
-from resonate.execution.records import CALL_TAG, identity, split
+from resonate.execution.records import CALL_TAG, KEY_TAG, identity, split
 from resonate.function import Function
 from resonate.network.base import Network
 from resonate.network.embedded import EmbeddedNetwork
@@ -60,9 +60,6 @@ from resonate.worker.worker import Worker
 
 SCHEDULED_ID: Final = "{{.id}}-{{.timestamp}}"
 """The ids of a schedule's runs (protocol 9.9): a valid origin in every dialect."""
-
-KEY_TAG: Final = "resonate:py:ikey"
-"""The idempotency key, where it is not the id."""
 
 CANCEL_PAGE: Final = 1000
 """Promises read at once when what is below a cancelled root is looked for."""

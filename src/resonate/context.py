@@ -20,7 +20,7 @@ from resonate.execution.commands import LFC, LFI, RFC, RFI, Choice, Command, Det
 from resonate.execution.execution import Execution
 from resonate.options import Options
 from resonate.registry import Registry
-from resonate.retry_policies import Never
+from resonate.retry_policies import LONGEST, Never
 from resonate.signatures import Signature, check_function, describe
 from resonate.values import digest, encode
 
@@ -74,8 +74,7 @@ class Info:
     @property
     def idempotency_key(self) -> str:
         """The key the call was made with; its id unless one was given."""
-        key = self._call.options.idempotency_key
-        return key if isinstance(key, str) else self._call.id
+        return self._call.options.key_for(self._call.id)
 
     @property
     def tags(self) -> dict[str, str]:
@@ -110,7 +109,7 @@ class Info:
     @property
     def parent_id(self) -> str:
         """The id of the call that made this one; a root's own id."""
-        return self._call.owner.id if self._call.owner is not None else self._call.id
+        return self._call.owner.id if self._call.owner is not None else self._execution.parent
 
     @property
     def origin_id(self) -> str:
@@ -247,10 +246,13 @@ class Context(Struct, frozen=True, eq=False, repr_omit_defaults=True):
 
         Raises:
             TypeError: something else.
+            ValueError: no number, or too long to be an instant.
         """
         wait = duration.total_seconds() if isinstance(duration, timedelta) else duration
         if isinstance(wait, bool) or not isinstance(wait, int | float):
             raise TypeError(f"sleep takes seconds (int or float) or a timedelta, got {type(duration).__name__}")
+        if not wait <= LONGEST:
+            raise ValueError(f"sleep takes at most {LONGEST:.0f} seconds, got {wait}")
         return self._issue(Sleep(float(wait), _place(1), self._opts))
 
     def promise(
@@ -312,9 +314,13 @@ class Context(Struct, frozen=True, eq=False, repr_omit_defaults=True):
                 those begun run to their end.
 
         Raises:
+            TypeError: `limit` or `min_successful` is no int.
             UsageError: `limit` or `min_successful` below 1, or more successes than items.
         """
         work = list(items)
+        for name, given in (("limit", limit), ("min_successful", min_successful)):
+            if given is not None and (isinstance(given, bool) or not isinstance(given, int)):
+                raise TypeError(f"map({name}={given!r}): {name} must be `int | None`, got {type(given).__name__}")
         if limit is not None and limit < 1:
             raise UsageError(f"map(limit={limit}): at least one call must run at a time")
         if min_successful is not None and not 1 <= min_successful <= len(work):

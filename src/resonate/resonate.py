@@ -14,7 +14,7 @@ from resonate.function import Function
 from resonate.handle import Handle
 from resonate.options import Options
 from resonate.registry import Registry
-from resonate.settings import MAX_CONCURRENT, check_parts, resolve
+from resonate.settings import MAX_CONCURRENT, MEMORY, check_parts, resolve
 from resonate.signatures import check_function
 from resonate.stores import PromiseClient, Schedule, ScheduleClient
 
@@ -89,10 +89,8 @@ class Resonate:
 
     @classmethod
     def local(cls, **kwargs: Any) -> Resonate:
-        """Old spelling of `Resonate(...)` without a URL."""
-        client = cls.__new__(cls)
-        client.__init__(**{"url": None, **kwargs})  # type: ignore[misc]
-        return client
+        """Old spelling of `Resonate(...)` without a URL, whatever the environment says."""
+        return cls(**{"url": MEMORY, **kwargs})
 
     @classmethod
     def remote(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
+import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +19,12 @@ from resonate.registry import Registry
 
 THREADS_MAX: Final = 32
 MAX_CONCURRENT: Final = 1000
+TTL_MAX: Final = 31_536_000
+"""Seconds: a lease beyond a year is a mistake of units, and no clock of the system waits for ever."""
+
+MEMORY: Final = "memory:"
+"""The URL that means the memory of this process, whatever the environment says; `Resonate.local` asks for it."""
+
 LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 _LATER: Final = {
@@ -79,6 +85,8 @@ def check_parts(
         raise TypeError(f"ttl must be `int` (whole seconds), got {type(ttl).__name__}")
     if ttl < 1:
         raise ValueError(f"ttl must be at least 1 second, got {ttl}")
+    if ttl > TTL_MAX:
+        raise ValueError(f"ttl must be at most {TTL_MAX} seconds (one year), got {ttl}")
     if (store is None) != (message_source is None):
         raise ValueError("store and message_source must both be set or both be unset")
 
@@ -115,7 +123,7 @@ def resolve(
     user = env.get("RESONATE_USERNAME")
     return Settings(
         url=check_url(url or env.get("RESONATE_URL") or _from_host(env)),
-        auth=auth or ((user, env.get("RESONATE_PASSWORD", "")) if user else None),
+        auth=tuple(auth) if auth else ((user, env.get("RESONATE_PASSWORD", "")) if user else None),
         token=token or env.get("RESONATE_TOKEN") or None,
         group=group,
         pid=pid or uuid.uuid4().hex,
@@ -133,16 +141,17 @@ def check_url(url: str | None) -> str | None:
         ValueError: no URL, or of an unknown kind.
         NotSupported: of a kind that this version does not have.
     """
-    if url is None:
+    if url is None or url == MEMORY:
         return None
+    shown = _shown(url)
     scheme = urlsplit(url).scheme
     if scheme in _LATER:
         raise NotSupported(
-            f"url {url!r} asks for {_LATER[scheme]}, which this version of resonate does not have yet. "
+            f"url {shown!r} asks for {_LATER[scheme]}, which this version of resonate does not have yet. "
             "Leave the url out (and unset RESONATE_URL and RESONATE_HOST) to keep state in the memory of this process."
         )
     raise ValueError(
-        f"url {url!r} is of no known kind; known are sqlite:///FILE, postgresql://..., http(s)://HOST, "
+        f"url {shown!r} is of no known kind; known are sqlite:///FILE, postgresql://..., http(s)://HOST, "
         "or no url at all for the memory of this process"
     )
 
@@ -159,14 +168,28 @@ def level_of(log_level: object) -> int:
 
 
 def _from_host(env: Mapping[str, str]) -> str | None:
-    host = env.get("RESONATE_HOST")
+    host = (env.get("RESONATE_HOST") or "").rstrip("/")
     if not host:
         return None
     if "://" not in host:
+        if host.count(":") > 1 and not host.startswith("["):
+            host = f"[{host}]"  # an IPv6 address
         host = f"{env.get('RESONATE_SCHEME') or 'http'}://{host}"
-    if urlsplit(host).port is None:
-        host = f"{host}:{env.get('RESONATE_PORT') or '8001'}"
-    return host
+    port = env.get("RESONATE_PORT") or "8001"
+    try:
+        parts = urlsplit(host)
+        if parts.port is None:
+            parts = parts._replace(netloc=f"{parts.netloc}:{port}")
+        if parts.port is None:
+            raise ValueError("no port")
+    except ValueError as error:
+        raise ValueError(f"RESONATE_HOST {_shown(host)!r} and RESONATE_PORT {port!r} make no address: {error}") from None
+    return parts.geturl()
+
+
+def _shown(url: str) -> str:
+    """`url` without its password."""
+    return re.sub(r"(//[^/?#]*?:)[^/?#]*@", r"\1...@", url)
 
 
 def _address_part(name: str, value: object) -> None:
@@ -185,5 +208,5 @@ def _is_pair(auth: object) -> bool:
 def _whole(name: str, value: object, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be `int`, got {type(value).__name__}")
-    if value < least or not math.isfinite(value):
+    if value < least:
         raise ValueError(f"{name} must be at least {least}, got {value}")

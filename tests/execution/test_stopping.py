@@ -135,7 +135,8 @@ def test_what_is_stopped_twice_is_told_the_first_reason_once() -> None:
     run.execution.expire(run.execution.calls["root:1"])
 
     assert stopped(run) == "stopped"
-    assert told == ["root:1 passed its deadline"]
+    assert len(told) == 1
+    assert "root:1 passed its deadline" in told[0]
 
 
 def test_expiry_leaves_the_calls_beside_it_alone() -> None:

@@ -41,7 +41,7 @@ from resonate.execution.commands import (
     Sleep,
 )
 from resonate.execution.coroutine import Returned
-from resonate.execution.records import CALL_TAG, agree, describe, identity
+from resonate.execution.records import CALL_TAG, KEY_TAG, agree, describe, identity
 from resonate.options import Options
 from resonate.protocol.records import EMPTY, PENDING, RESOLVED, TARGET, Value
 from resonate.protocol.records import EXTERNAL as EXTERNAL_TAG
@@ -303,18 +303,20 @@ def check_record(record: Record, asked: dict[str, str], call: Call) -> None:
 
 
 def _outside(ex: Execution, owner: Call, call: Call, text: str, tags: dict[str, str], param: Value) -> Call:
+    options = call.options
+    key = {KEY_TAG: options.key_for(call.id)} if options.idempotency_key is not None else None
     _enter(ex, owner, call, text)
     if call.attached:
         owner.open += 1
     tags[CALL_TAG] = text
     record = ex.records.by_id.get(call.id) if ex.records is not None else None
-    if record is not None and _recorded(record, call, call.options.check_args):
+    if record is not None and _recorded(record, call, options.check_args):
         if call.attached:
             owner.open -= 1
         return call
     ex.remote[call.id] = call
     if record is None:
-        ex.create(call, {**call.options.tags, **tags} if call.options.tags else tags, param)
+        ex.create(call, {**(options.tags or {}), **tags, **(key or {})} if options.tags or key else tags, param)
     return call
 
 

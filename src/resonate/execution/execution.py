@@ -96,6 +96,7 @@ class Execution:
         "now",
         "origin",
         "outbox",
+        "parent",
         "ready",
         "records",
         "remote",
@@ -122,6 +123,7 @@ class Execution:
         self.version = version
         self.origin = promise.tags.get(ORIGIN, promise.id)
         self.branch = promise.tags.get(BRANCH, promise.id)
+        self.parent = promise.tags.get(PARENT, promise.id)
         self.now = now
         self.records = Records(preload) if preload else None
         self.root = root

@@ -19,6 +19,8 @@ CALL_TAG: Final = "resonate:py:call"
 SEEN_TAG: Final = "resonate:py:seen"
 RETRY_TAG: Final = "resonate:py:retry"
 HALT_TAG: Final = "resonate:py:halt"
+KEY_TAG: Final = "resonate:py:ikey"
+"""The idempotency key, where it is not the id."""
 
 
 def identity(kind: str, version: int, digest: str, name: str, where: str) -> str:

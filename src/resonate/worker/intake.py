@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from resonate.errors import DecodeError, ExecutionStopped, FunctionNotFound, ResonateStoreError
 from resonate.execution.call import Call
+from resonate.execution.records import KEY_TAG
 from resonate.options import Options
 from resonate.protocol.records import Execute, Promise, Value
 from resonate.protocol.requests import (
@@ -208,7 +209,7 @@ def root_call(promise: Promise, registry: Registry, options: Options | None = No
     args, kwargs = retype(call, signature)
     signature.bind(args, kwargs)
     if options is None:
-        options = Options(retry_policy=from_wire(call.retry)) if call.retry else _DEFAULT
+        options = _recorded_options(promise, call.retry)
     return root_of(promise, name, func, version, signature, args, kwargs, options)
 
 
@@ -227,6 +228,16 @@ def root_of(
     root.name = name
     root.version = version
     return root
+
+
+def _recorded_options(promise: Promise, retry: dict[str, Any] | None) -> Options:
+    """The options of a root call that somebody else made, as far as its record keeps them."""
+    tags = {name: tag for name, tag in promise.tags.items() if not name.startswith("resonate:")}
+    key = promise.tags.get(KEY_TAG)
+    if not tags and key is None and not retry:
+        return _DEFAULT
+    policy = from_wire(retry) if retry else None
+    return Options(tags=tags or None, idempotency_key=key, retry_policy=policy)
 
 
 _DEFAULT: Final = Options()
