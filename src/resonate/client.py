@@ -7,6 +7,8 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 
 from msgspec import Struct
@@ -23,10 +25,11 @@ from resonate.errors import (
     ResonateStoreError,
 )
 from resonate.execution.begin import ID_LIMIT
-from resonate.execution.call import DETACHED, Call
+from resonate.execution.call import DETACHED
 from resonate.execution.commands import address
 from resonate.execution.records import CALL_TAG, KEY_TAG, identity, split
 from resonate.function import Function
+from resonate.handle import LONGEST_WAIT
 from resonate.network.base import Network
 from resonate.network.embedded import EmbeddedNetwork
 from resonate.options import Options
@@ -45,11 +48,10 @@ from resonate.protocol.requests import (
     TaskCreate,
     TaskRelease,
 )
-from resonate.retry_policies import to_wire
+from resonate.retry_policies import seconds, to_wire
 from resonate.service.service import Service
 from resonate.settings import Settings
-from resonate.signatures import Signature
-from resonate.signatures import describe as describe_function
+from resonate.signatures import Signature, describe
 from resonate.storage.memory import MemoryStorage
 from resonate.stores import PromiseClient, ScheduleClient, network_for
 from resonate.values import decode_call, digest, encode_call
@@ -68,6 +70,18 @@ SHOWN: Final = 200
 """Characters of a call's arguments that an error shows."""
 
 _LOG: Final = logging.getLogger("resonate")
+
+_forks = 0
+"""How often this process has been forked off: cheaper to compare than a process id."""
+
+
+def _count_fork() -> None:
+    global _forks
+    _forks += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_count_fork)
 
 
 class RootCall(Struct, frozen=True):
@@ -93,7 +107,7 @@ class Client:
         self.shared = shared
         self._store = store
         self._message_source = message_source
-        self._process = os.getpid()
+        self._forks = _forks
         self._starting = threading.Lock()
         self._worker: Worker | None = None
         self._service: Service | None = None
@@ -111,8 +125,7 @@ class Client:
             ClientStopped: `stop` was called.
             ForkedClient: this is another process than the one that made the client.
         """
-        if os.getpid() != self._process:
-            raise ForkedClient("this client was made before the process was forked: make a new Resonate in the child")
+        self.check_process()
         worker = self._worker
         if worker is not None and not self._stopped:
             return worker
@@ -123,12 +136,22 @@ class Client:
                 self._worker = self._start()
             return self._worker
 
-    def stop(self, timeout: float | None) -> None:
+    def check_process(self) -> None:
+        """Refuse to go on in a forked child, where nothing of this client runs.
+
+        Raises:
+            ForkedClient: this is another process than the one that made the client.
+        """
+        if _forks != self._forks:
+            raise ForkedClient("this client was made before the process was forked: make a new Resonate in the child")
+
+    def stop(self, timeout: float | timedelta | None) -> None:
         """End everything; what is held is released, open handles get an error."""
+        patience = None if timeout is None else min(seconds(timeout), LONGEST_WAIT)
         with self._starting:
             self._stopped = True
-        if self._worker is not None and os.getpid() == self._process:
-            self._worker.stop(timeout)
+        if self._worker is not None and _forks == self._forks:
+            self._worker.stop(patience)
             if self._service is not None:
                 self._service.stop()
 
@@ -162,29 +185,31 @@ class Client:
             FunctionNotFound: not registered here; for `remote` a name need not be.
             EncodeError: an argument cannot be stored.
         """
-        if not isinstance(func, str) and not callable(func):
-            raise TypeError(f"func must be `Callable | str`, got {type(func).__name__}")
-        registry = self.shared.registry
-        func = func.func if isinstance(func, Function) else func
-        if remote:
-            name, found, version = registry.resolve(func, opts.version)
+        found: Callable[..., Any] | None
+        signature: Signature | None
+        known = self.shared.registered(func) if not opts.version else None
+        if known is not None:
+            found, name, version, signature = known
         else:
-            name, found, version = registry.get(func, opts.version)
-        signature = None
-        if found is not None:
-            signature = describe_function(found)
+            if not isinstance(func, str) and not callable(func):
+                raise TypeError(f"func must be `Callable | str`, got {type(func).__name__}")
+            if func == "":
+                raise ValueError("func must be a function or the name of one, got an empty string")
+            func = func.func if isinstance(func, Function) else func
+            find = self.shared.registry.resolve if remote else self.shared.registry.get
+            name, found, version = find(func, opts.version)
+            signature = describe(found) if found is not None else None
+        if signature is not None:
             signature.bind(args, kwargs)
-        policy = (
-            opts.policy_for(found, signature.kind) if opts.retry_policy is not None and signature is not None else None
-        )
-        data, headers = encode_call(
-            name, args, kwargs, version, encoder=opts.encoder, retry=to_wire(policy) if policy is not None else None
-        )
+        retry = None
+        if opts.retry_policy is not None and signature is not None:
+            retry = to_wire(opts.policy_for(found, signature.kind))
+        data, headers = encode_call(name, args, kwargs, version, encoder=opts.encoder, retry=retry)
         group = self.settings.group if found is not None else "default"
         text = identity("root", version, digest(args, kwargs), name, "-")
-        kept = (
-            args if signature is not None and not kwargs and headers is None and _unchanged(args, signature) else None
-        )
+        kept = None
+        if signature is not None and not kwargs and headers is None and _unchanged(args, signature):
+            kept = args
         return RootCall(name, found, version, signature, data, headers, address(opts.target or group), text, kept)
 
     def begin(self, id: str, call: RootCall, opts: Options, *, remote: bool, lend: bool) -> Completion:
@@ -197,8 +222,9 @@ class Client:
             IdConflict: `id` belongs to another call.
         """
         worker = self.started()
-        nested = Pool.inside() is not None
-        worker.admit(nested)
+        if len(worker.held) >= worker.max_concurrent and Pool.inside() is None:  # inside a function nothing waits
+            worker.admit()
+            worker = self.started()  # it may have been stopped while we waited
         create = self._create(id, call, opts)
         request: Request = create if remote else TaskCreate(worker.network.pid, worker.ttl_ms, create, preload=False)
         answer = worker.network.send((request,))[0]
@@ -275,7 +301,9 @@ class Client:
 
         Raises:
             InsideEventLoop: called on that very loop.
+            ForkedClient: called in a forked child.
         """
+        self.check_process()
         loop = asyncio._get_running_loop()
         if loop is None:
             return
@@ -310,15 +338,12 @@ class Client:
             ttl_ms=settings.ttl * 1000,
             threads=settings.workers,
             max_concurrent=settings.max_concurrent,
-            make_context=self._context,
+            make_context=partial(Context, _shared=self.shared),
         )
         if self._bound is not None:
             worker.loop.bind(self._bound)
         worker.start()
         return worker
-
-    def _context(self, held: Held, call: Call) -> Context:
-        return Context(held.execution, call, self.shared)
 
     def _create(self, id: str, call: RootCall, opts: Options) -> PromiseCreate:
         worker = self._worker
@@ -337,8 +362,7 @@ class Client:
         }
         if opts.tags:
             tags = {**opts.tags, **tags}
-        key = opts.key_for(id)
-        if key != id:
+        if opts.idempotency_key is not None and (key := opts.key_for(id)) != id:
             tags[KEY_TAG] = key
         timeout = Options.TIMEOUT if opts.timeout is None else opts.timeout
         return PromiseCreate(id, worker.network.now() + int(timeout * 1000), Value(call.headers, call.data), tags)
@@ -450,6 +474,11 @@ def check_id(id: object) -> None:
         raise TypeError(f"id must be `str`, got {type(id).__name__}")
     if not id or "\0" in id:
         raise InvalidId(id, "an id is not empty and holds no NUL")
+    if not id.isascii():
+        try:
+            id.encode()
+        except UnicodeEncodeError:
+            raise InvalidId(id, "an id is text that UTF-8 can write") from None
     if len(id) * 4 > ID_LIMIT and len(id.encode()) > ID_LIMIT:
         raise InvalidId(id[:80] + "…", f"an id has at most {ID_LIMIT} bytes")
 

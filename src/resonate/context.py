@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping
 from datetime import timedelta
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any, Final, TypeVar
 
 from msgspec import Struct
@@ -30,31 +30,48 @@ _DEFAULT: Final = Options()
 _LOG: Final = logging.getLogger("resonate.function")
 
 
+Described = tuple[Callable[..., Any], str, int, Signature]
+"""A function, its name, version and signature."""
+
+
 class Shared:
     """What all contexts of one client have in common."""
 
-    __slots__ = ("_local", "dependencies", "group", "log_level", "registry")
+    __slots__ = ("_registered", "dependencies", "group", "log_level", "registry")
 
     def __init__(self, registry: Registry, dependencies: Dependencies, group: str, log_level: int) -> None:
         self.registry = registry
         self.dependencies = dependencies
         self.group = group
         self.log_level = log_level
+        self._registered: dict[int, tuple[Any, Described]] = {}
 
-    def local(self, func: Any) -> tuple[Callable[..., Any], str, int, Signature]:
+    def local(self, func: Any) -> Described:
         """The function, name, version and signature of what `ctx.run` was given.
 
         Raises:
             ValueError: no function, or a name that is not registered here.
         """
+        known = self._registered.get(id(func))
+        if known is not None and known[0] is func:
+            return known[1]
         if isinstance(func, str):
             name, func, version = self.registry.get(func)
             return func, name, version, describe(func)
-        func = check_function(func)
-        known = self.registry.known(func)
-        if known is not None:
-            return func, known[0], known[1], describe(func)
-        return func, func.__name__, 1, describe(func)
+        return self.registered(func) or (function := check_function(func), function.__name__, 1, describe(function))
+
+    def registered(self, func: Any) -> Described | None:
+        """The same of a function object that is registered here; None of anything else."""
+        known = self._registered.get(id(func))
+        if known is not None and known[0] is func:
+            return known[1]
+        function = getattr(func, "func", func)
+        found = self.registry.known(function) if type(function) is FunctionType else None
+        if found is None:
+            return None
+        described = (function, *found, describe(function))
+        self._registered[id(func)] = (func, described)  # holds `func`, so that no other object gets its id
+        return described
 
 
 class Info:

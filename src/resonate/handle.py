@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 from collections.abc import Callable, Generator
-from typing import Any, Generic, Protocol, TypeVar
+from datetime import timedelta
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 R = TypeVar("R")
+
+LONGEST_WAIT: Final = 1e9
+"""Seconds that a thread can be told to wait; beyond it the clocks of the system overflow."""
 
 
 class Completion(Protocol):
@@ -31,6 +35,9 @@ class Client(Protocol):
 
     def may_block(self, method: str, instead: str) -> None:
         """Raise if blocking here would stop the loop that has to bring the result."""
+
+    def check_process(self) -> None:
+        """Raise in a forked child, where nobody brings a result."""
 
     def cancel(self, id: str) -> None:
         """Settle `id` and what it still waits for as cancelled."""
@@ -59,23 +66,25 @@ class Handle(Generic[R]):
         """Whether the outcome is known here; never blocks for long."""
         return self._subscribed().wait(0)
 
-    def result(self, timeout: float | None = None) -> R:
+    def result(self, timeout: float | timedelta | None = None) -> R:
         """Wait for the promise and return its value; may be called again and again.
 
         Args:
-            timeout: seconds to wait; the execution goes on when they are over.
+            timeout: seconds (or timedelta) to wait; the execution goes on when they are over.
 
         Raises:
+            TypeError, ValueError: `timeout` is no number of seconds.
             TimeoutError: it is not done yet.
             ResonateTimedoutError: its deadline has passed.
             ResonateCanceledError: it was cancelled.
             ResonateShutdownError: this client was stopped meanwhile.
             Exception: what the function raised.
         """
+        patience = None if timeout is None else _patience(timeout)
         completion = self._subscribed()
         if not completion.wait(0):
             self._client.may_block("handle.result()", "await handle")
-            if not completion.wait(timeout):
+            if not completion.wait(patience):
                 raise TimeoutError(
                     f"{self._id} is not done after {timeout} s; it goes on, call result() again to wait longer"
                 )
@@ -99,7 +108,10 @@ class Handle(Generic[R]):
         """The outcome as a `concurrent.futures.Future`."""
         if self._future is None:
             future: concurrent.futures.Future[R] = concurrent.futures.Future()
+            future.set_running_or_notify_cancel()  # `future.cancel()` then changes nothing; `handle.cancel()` does
             completion = self._subscribed()
+            if not completion.wait(0):
+                self._client.check_process()
             completion.when_done(lambda: _fulfil(future, completion))
             self._future = future
         return self._future
@@ -107,6 +119,7 @@ class Handle(Generic[R]):
     def __await__(self) -> Generator[Any, None, R]:
         completion = self._subscribed()
         if not completion.wait(0):
+            self._client.check_process()
             loop = asyncio.get_running_loop()
             arrived: asyncio.Future[None] = loop.create_future()
             completion.when_done(lambda: _call_soon(loop, arrived))
@@ -121,6 +134,17 @@ class Handle(Generic[R]):
 
     def __repr__(self) -> str:
         return f"Handle({self._id!r})"
+
+
+def _patience(timeout: float | timedelta) -> float:
+    """How many seconds to wait."""
+    if isinstance(timeout, timedelta):
+        timeout = timeout.total_seconds()
+    elif isinstance(timeout, bool) or not isinstance(timeout, int | float):
+        raise TypeError(f"timeout must be `int | float | timedelta | None` (seconds), got {type(timeout).__name__}")
+    if timeout != timeout:
+        raise ValueError(f"timeout must be a number of seconds, got {timeout}")
+    return min(max(timeout, 0), LONGEST_WAIT)
 
 
 def _fulfil(future: concurrent.futures.Future[Any], completion: Completion) -> None:

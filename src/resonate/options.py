@@ -183,6 +183,8 @@ def _target(value: Any) -> str:
         raise TypeError(f"target must be `str`, got {type(value).__name__}")
     if not value:
         raise ValueError("target must name a group or an address, got an empty string")
+    if any(character.isspace() or character == "\0" for character in value):
+        raise ValueError(f"target {value!r} holds a space or NUL, which no group and no address has")
     return value
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Generator
+from datetime import timedelta
 from typing import Any, Final, ParamSpec, TypeVar, overload
 
 from resonate.client import Client, check_id
@@ -325,11 +326,11 @@ class Resonate:
         """
         self._core.started()
 
-    def stop(self, timeout: float | None = None) -> None:
+    def stop(self, timeout: float | timedelta | None = None) -> None:
         """Stop: release what is held, end all threads, leave open handles with an error. Idempotent.
 
         Args:
-            timeout: seconds to wait for steps that run; None waits for their end.
+            timeout: seconds (or timedelta) to wait for steps that run; None waits for their end.
         """
         self._core.stop(timeout)
 
@@ -400,7 +401,7 @@ class Aio:
         self._client._core.bind(asyncio.get_running_loop())
         self._client.start()
 
-    async def stop(self, timeout: float | None = None) -> None:
+    async def stop(self, timeout: float | timedelta | None = None) -> None:
         """`Resonate.stop`, waiting without blocking the loop."""
         await asyncio.get_running_loop().run_in_executor(None, self._client.stop, timeout)
 

@@ -166,7 +166,9 @@ class Machine:
         assert answer.status == 200
         assert answer.promise is not None
         assert answer.task is not None
-        root = Call.local(answer.promise.id, None, describe(func), func, args, {}, answer.promise.timeout_at, options)
+        signature = describe(func)
+        root = Call(answer.promise.id, None, signature.kind, answer.promise.timeout_at, options, func, args, {})
+        root.returns = signature.returns
         root.name = func.__name__
         return Run(self, Execution(answer.promise, answer.task.version, answer.preload, self.now, root))
 
@@ -313,7 +315,6 @@ class Run:
             call.context = self.context(call)
             assert call.func is not None
             call.code = call.func(call.context, *call.args, **(call.kwargs or {}))
-            self.execution.live[call.id] = call
             resume = NOTHING
         elif isinstance(resume, Call):
             resume = resume.read()
@@ -335,7 +336,6 @@ class Run:
         starting, execution.starting = execution.starting, []
         for call in starting:
             execution.running += 1
-            execution.live[call.id] = call
             self.machine.ran.append(call.id)
             self.frames[call.id] = Frame(self, call)
             self.frames[call.id].start()
@@ -464,7 +464,7 @@ class Frame:
             except Exception as error:
                 self.advance(Raised(error))
                 return
-            if begin.yields_promise(each) and child.kind != LATENT:
+            if type(each) in begin.GIVES_PROMISE and child.kind != LATENT:
                 self.advance(execution.promise_of(child))
                 return
             self.open.append(child)

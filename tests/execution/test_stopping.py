@@ -464,7 +464,7 @@ def test_closing_reaches_every_frame_of_the_tree() -> None:
     stopped(run)
 
     assert sorted(closed) == ["root", "root:1", "root:2"]
-    assert not run.execution.live
+    assert all(call.code is None for call in run.execution.calls.values())
 
 
 def test_what_was_queued_and_what_had_not_begun_is_dropped() -> None:

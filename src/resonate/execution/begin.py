@@ -71,7 +71,8 @@ def local(ex: Execution, owner: Call, command: LocalCommand) -> Call:
     deadline = owner.deadline
     if timeout is not None:
         deadline = min(deadline, ex.now() + int(timeout * 1000))
-    call = Call.local(id, owner, signature, command.func, command.args, command.kwargs, deadline, options)
+    call = Call(id, owner, signature.kind, deadline, options, command.func, command.args, command.kwargs)
+    call.returns = signature.returns
     if deadline < owner.deadline:
         ex.timed.append(call)
     call.name = command.name
@@ -276,11 +277,6 @@ def allowed_when_stopped(call: Call, item: Any) -> bool:
     return type(item) is Detached and isinstance(call.stop, ResonateCanceledError)
 
 
-def yields_promise(item: Any) -> bool:
-    """Whether yielding `item` gives a `Promise` at once instead of the value."""
-    return type(item) in _GIVES_PROMISE
-
-
 def place(call: Call) -> str:
     """Where the code of a generator stands, `file:line` of the innermost frame."""
     code = call.code
@@ -371,15 +367,16 @@ HANDLERS: Final[dict[type, Callable[[Any, Call, Any], Call]]] = {
     Promise: begun,
 }
 
-_GIVES_PROMISE: Final = frozenset((LFI, RFI, Detached, Latent))
+GIVES_PROMISE: Final = frozenset((LFI, RFI, Detached, Latent))
+"""Commands that give a `Promise` at once instead of the value."""
 
 __all__ = [
     "EXTERNAL",
     "GENERATOR",
+    "GIVES_PROMISE",
     "HANDLERS",
     "allowed_when_stopped",
     "check_record",
     "member_done",
     "place",
-    "yields_promise",
 ]

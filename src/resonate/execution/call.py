@@ -13,7 +13,6 @@ from resonate.execution.coroutine import Outcome, Raised, Returned
 from resonate.options import Options
 from resonate.protocol.records import CANCELED, REJECTED, RESOLVED, TIMEDOUT
 from resonate.protocol.records import Promise as Record
-from resonate.signatures import Signature
 from resonate.values import decode, decode_error
 
 # What kind of thing a call is; the first three run here, the others happen elsewhere or in us.
@@ -83,7 +82,17 @@ class Call:
         "winner",
     )
 
-    def __init__(self, id: str, owner: Call | None, kind: str, deadline: int, options: Options) -> None:
+    def __init__(
+        self,
+        id: str,
+        owner: Call | None,
+        kind: str,
+        deadline: int,
+        options: Options,
+        func: Callable[..., Any] | None = None,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> None:
         self.id = id
         self.owner = owner
         self.kind = kind
@@ -99,9 +108,9 @@ class Call:
         self.waiters: list[Any] | None = None
         self.members: list[Call] | None = None
         self.winner: int | None = None
-        self.func: Callable[..., Any] | None = None
-        self.args: tuple[Any, ...] = ()
-        self.kwargs: dict[str, Any] | None = None
+        self.func = func
+        self.args = args
+        self.kwargs = kwargs
         self.name = ""
         self.version = 1
         self.context: Any = None
@@ -118,26 +127,6 @@ class Call:
         self.prefix = ""
         self.loose: Any = None
         self.track: Any = None
-
-    @classmethod
-    def local(
-        cls,
-        id: str,
-        owner: Call | None,
-        signature: Signature,
-        func: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        deadline: int,
-        options: Options,
-    ) -> Call:
-        """A call of a function that runs in this process."""
-        call = cls(id, owner, signature.kind, deadline, options)
-        call.func = func
-        call.args = args
-        call.kwargs = kwargs
-        call.returns = signature.returns
-        return call
 
     @property
     def failed(self) -> bool:

@@ -90,7 +90,6 @@ class Execution:
         "calls",
         "halt",
         "id",
-        "live",
         "noted",
         "notes",
         "now",
@@ -129,7 +128,6 @@ class Execution:
         self.root = root
         root.prefix = child_prefix(promise.id, self.origin)
         self.calls: dict[str, Call] = {}
-        self.live: dict[str, Call] = {}
         self.remote: dict[str, Call] = {}
         self.awaited: dict[str, Call] = {}
         self.ready: deque[Call] = deque()
@@ -170,7 +168,7 @@ class Execution:
         except BaseException as error:
             self._resume(call, Raised(error))
         else:
-            if begin.yields_promise(item):
+            if type(item) in begin.GIVES_PROMISE:
                 self._resume(call, self.promise_of(child))
             else:
                 if len(self.ready) > 1 and self.ready[-1] is child:
@@ -221,7 +219,6 @@ class Execution:
         """The code of `call` ended; it is settled once everything it began is."""
         self.running -= 1
         call.running = False
-        self.live.pop(call.id, None)
         if call.stop is not None or call.done or settled is None:
             call.forget_code()
             return
@@ -271,7 +268,6 @@ class Execution:
         """
         self.running -= 1
         call.running = False
-        self.live.pop(call.id, None)
         call.code = call.context = None
         if delay < LONG_RETRY:
             self.active += 1

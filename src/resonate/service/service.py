@@ -90,6 +90,7 @@ class Service:
         self.clock = clock
         self.delivery = Delivery(storage, clock)
         self.timers = Timers(self)
+        self._standing = storage.begin(lambda: footprint(())) if storage.immediate else None
         self._now = 0
         self._debug_now = 0  # the largest instant that a request brought along: it never falls either
         self._lead = threading.Lock()
@@ -128,7 +129,10 @@ class Service:
         """
         if self._lead.acquire(blocking=False):
             try:
-                answers, error = self._alone(requests, chain, trusted, now)
+                if self._standing is not None:
+                    answers, error = self._apply(self._standing, requests, chain, trusted, self._tell(now))
+                else:
+                    answers, error = self._alone(requests, chain, trusted, now)
             finally:
                 self._lead.release()
             if self._queue:

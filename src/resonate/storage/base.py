@@ -43,7 +43,10 @@ class Storage(Protocol):
     """Rows at rest, for any number of services."""
 
     immediate: bool
-    """True if a transaction does no I/O, so that an event loop may run one."""
+    """True if a transaction does no I/O and each step is final when applied.
+
+    Then an event loop may run one, and one transaction without end serves all batches.
+    """
 
     def begin(self, footprint: Callable[[], Footprint]) -> Transaction:
         """Load and lock the rows of a batch; `footprint` says which, if the storage needs to know."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,6 +14,7 @@ from resonate.context import Context, Shared
 from resonate.dependencies import Dependencies
 from resonate.errors import ExecutionStopped
 from resonate.execution.call import GENERATOR, Call
+from resonate.execution.execution import Execution
 from resonate.options import Options
 from resonate.protocol.requests import Request
 from resonate.registry import Registry
@@ -123,7 +125,7 @@ class WorldCore(Client):
             self.worker.stopped = True
             self.worker.event_loop.abandoned = True
 
-    def stop(self, timeout: float | None) -> None:
+    def stop(self, timeout: float | timedelta | None) -> None:
         """Release what is held, run what has to run for that, and leave the world."""
         worker = self.worker
         self.world.leave(self)
@@ -151,9 +153,9 @@ class WorldCore(Client):
         self.world.enter(self)
         return worker
 
-    def _context(self, held: Held, call: Call) -> Context:
-        self.world.trace.started(self.settings.pid, held.execution.id, call)
-        return super()._context(held, call)
+    def _context(self, execution: Execution, call: Call) -> Context:
+        self.world.trace.started(self.settings.pid, execution.id, call)
+        return Context(execution, call, self.shared)
 
     def _wrote(self, requests: Sequence[Request]) -> None:
         self.world.trace.add(self.settings.pid, WRITE, "", describe(requests))
@@ -171,7 +173,7 @@ class WorldWorker(Worker):
         ttl_ms: int,
         threads: int,
         max_concurrent: int,
-        make_context: Callable[[Held, Call], Any],
+        make_context: Callable[[Execution, Call], Any],
         chance: Random | None,
     ) -> None:
         now = world.clock.monotonic
@@ -196,7 +198,7 @@ class WorldWorker(Worker):
         self.loop = self.step_loop
         self.loop.bind(self.event_loop)
 
-    def admit(self, nested: bool) -> None:
+    def admit(self) -> None:
         """Have the world go on until there is room."""
         self._world.run_until(lambda: self.stopped or len(self.held) < self.max_concurrent)
 
@@ -217,7 +219,8 @@ class WorldWorker(Worker):
         frames = []
         for held in [*self.held.values(), *self.warm.values()]:
             execution = held.execution
-            frames += [call.code for call in execution.live.values() if call.kind == GENERATOR]
+            calls = (execution.root, *execution.calls.values())
+            frames += [call.code for call in calls if call.kind == GENERATOR and call.code is not None]
             execution.stop_all(ExecutionStopped(f"{execution.id}: the client has crashed"))
         for task in asyncio.all_tasks(self.event_loop):
             task.cancel()

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from resonate.execution.call import Call
 from resonate.execution.coroutine import NOTHING, Outcome
+from resonate.execution.execution import Execution
 from resonate.protocol.requests import Request, TaskHeartbeat, TaskRef
 from resonate.worker.held import Held
 from resonate.worker.lease import Leases
@@ -178,7 +179,7 @@ class StepThreads(Threads):
     """
 
     def __init__(
-        self, worker: Any, make_context: Callable[[Held, Call], Any], ended: Ended, chance: Random | None
+        self, worker: Any, make_context: Callable[[Execution, Call], Any], ended: Ended, chance: Random | None
     ) -> None:
         super().__init__(worker, make_context)
         self._ended = ended
@@ -242,7 +243,7 @@ class StepThreads(Threads):
 class StepLoop(Loop):
     """The driver for async functions, telling when their code ends."""
 
-    def __init__(self, worker: Any, make_context: Callable[[Held, Call], Any], ended: Ended) -> None:
+    def __init__(self, worker: Any, make_context: Callable[[Execution, Call], Any], ended: Ended) -> None:
         super().__init__(worker, make_context)
         self._ended = ended
 

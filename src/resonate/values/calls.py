@@ -60,7 +60,7 @@ def encode_call(
     if encoder is not None:
         return encode_with(encoder, call, f"call of {func}")
     what = f"args of {func}"
-    if is_plain(call["args"]) and is_plain(kwargs):
+    if is_plain(call["args"]) and (not kwargs or is_plain(kwargs)):
         return pack(dumps(call, what)), None
     call["args"], args_node = split(call["args"], what)
     call["kwargs"], kwargs_node = split(dict(kwargs), f"kwargs of {func}")

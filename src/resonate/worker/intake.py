@@ -224,7 +224,8 @@ def root_of(
     options: Options,
 ) -> Call:
     """The root call of `promise`, of a function and arguments that are known already."""
-    root = Call.local(promise.id, None, signature, func, args, kwargs, promise.timeout_at, options)
+    root = Call(promise.id, None, signature.kind, promise.timeout_at, options, func, args, kwargs)
+    root.returns = signature.returns
     root.name = name
     root.version = version
     return root

@@ -22,6 +22,7 @@ from resonate.errors import ClientStopped, ExecutionStopped
 from resonate.execution.call import Call
 from resonate.execution.commands import AWAITING
 from resonate.execution.coroutine import NOTHING, Outcome, Raised, Returned
+from resonate.execution.execution import Execution
 from resonate.worker import lineage
 from resonate.worker.held import Held
 from resonate.worker.track import Track
@@ -32,13 +33,16 @@ if TYPE_CHECKING:
 BLOCKED_AFTER: Final = 0.2
 """Seconds after which a loop that does not turn is reported as blocked."""
 
+PUT_OFF_LIMIT: Final = 1000
+"""Turns for which an outcome waits until a function has come to rest; a task that spins never does."""
+
 _LOG: Final = logging.getLogger("resonate.worker")
 
 
 class Loop:
     """Drives the async functions of one worker."""
 
-    def __init__(self, worker: Worker, make_context: Callable[[Held, Call], Any]) -> None:
+    def __init__(self, worker: Worker, make_context: Callable[[Execution, Call], Any]) -> None:
         self._worker = worker
         self._make_context = make_context
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -147,6 +151,16 @@ class Loop:
         except Exception as error:
             self._worker.abandon(held, error)
 
+    def roused(self, held: Held) -> None:
+        """Code of `held` runs though it may be suspended: something that is not durable woke it.
+
+        It has no lease then, so nothing it does counts; it is replayed when a durable call wakes it.
+        """
+        with held.writing:
+            if held.suspended:
+                reason = f"{held.execution.id} was woken by something that is no durable call while it was suspended"
+                self._worker.stop_execution(held, ExecutionStopped(reason))
+
     def _turn(self, held: Held) -> None:
         held.pumped = False
         execution = held.execution
@@ -158,9 +172,7 @@ class Loop:
         with held.lock:
             starting, execution.starting = execution.starting, []
             arrivals, execution.arrivals = execution.arrivals, []
-            for call in starting:
-                execution.running += 1
-                execution.live[call.id] = call
+            execution.running += len(starting)
             for pending, child in arrivals:
                 track = pending.track
                 track.inbox.append((pending, child))
@@ -197,7 +209,7 @@ class Loop:
         loop = self.loop
         track = Track(self, held, call)
         call.track = track
-        call.context = self._make_context(held, call)
+        call.context = self._make_context(held.execution, call)
         if held.tracks is None:
             held.tracks = []
         held.tracks.append(track)
@@ -223,7 +235,9 @@ class Loop:
 
     def _end(self, track: Track, outcome: Outcome) -> None:
         held, call = track.held, track.call
-        concluded = None if outcome is NOTHING else held.execution.conclude(call, outcome)
+        if track.resting and held.suspended:
+            self.roused(held)
+        concluded = None if outcome is NOTHING or call.stop is not None else held.execution.conclude(call, outcome)
         self._tracks.discard(track)
         if held.tracks is not None and track in held.tracks:
             held.tracks.remove(track)
@@ -275,11 +289,16 @@ class Loop:
         if not track.inbox:
             self.look(track)
             return
-        if track.concurrent and track.runnable():
+        if track.concurrent and track.put_off < PUT_OFF_LIMIT and track.runnable():
+            track.put_off += 1
             self.deliver(track)
             return
+        track.put_off = 0
         in_order = track.concurrent
         execution = track.held.execution
+        if in_order and execution.arrivals:
+            self.turn(track.held)  # what has been recorded as seen first may be among them
+            return
         if in_order and execution.records is not None and execution.unwritten:
             self.turn(track.held)  # a recorded outcome may still be unknown here: learn it first
             self.publish(track.held)

@@ -15,6 +15,7 @@ from resonate.errors import ExecutionStopped, ForgottenCommand
 from resonate.execution import begin
 from resonate.execution.call import PLAIN, Call
 from resonate.execution.coroutine import NOTHING, Outcome, Raised, Returned, advance
+from resonate.execution.execution import Execution
 from resonate.worker.held import Held
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ _LOG: Final = logging.getLogger("resonate.worker")
 class Threads:
     """Drives executions of one worker on threads."""
 
-    def __init__(self, worker: Worker, make_context: Callable[[Held, Call], Any]) -> None:
+    def __init__(self, worker: Worker, make_context: Callable[[Execution, Call], Any]) -> None:
         self._worker = worker
         self._make_context = make_context
         self._abandoned: list[Any] = []  # to let go of one would raise GeneratorExit in it, which it catches too
@@ -98,7 +99,7 @@ class Threads:
         if call.stop is not None or call.done or held.execution.stop is not None:
             return NOTHING
         assert call.func is not None
-        context = call.context = self._make_context(held, call)
+        context = call.context = self._make_context(held.execution, call)
         try:
             if call.kwargs:
                 return Returned(call.func(context, *call.args, **call.kwargs))
@@ -114,10 +115,8 @@ class Threads:
             if call.stop is not None or call.done or held.execution.stop is not None:
                 return None, NOTHING
             assert call.func is not None
-            call.context = self._make_context(held, call)
+            call.context = self._make_context(held.execution, call)
             call.code = call.func(call.context, *call.args, **(call.kwargs or {}))
-            with held.lock:
-                held.execution.live[call.id] = call
             resume = NOTHING
         elif type(resume) is Call:
             resume = resume.read()

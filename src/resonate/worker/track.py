@@ -88,6 +88,9 @@ class Pending(asyncio.Future[Any], Yieldable):
             return
         if type(outcome) is Raised:
             error = outcome.error
+            if isinstance(error, StopIteration):  # a future cannot carry it; a generator would do the same to it
+                error, cause = RuntimeError(f"the durable call {self.item.id} raised StopIteration"), error
+                error.__cause__ = cause
             self.set_exception(error.with_traceback(None))
             self._log_traceback = False  # a failure that nobody awaits is dropped
             return
@@ -110,7 +113,7 @@ class Track:
         self.resting = False
         self.looking = False
         self.delivering = False
-        self.delivered = 0
+        self.put_off = 0
 
     # ---- the function's side ---------------------------------------------------------------
 
@@ -185,9 +188,9 @@ class Track:
             if waiter not in self.open and waiter not in self.tasks:
                 foreign.append(waiter)
         if not foreign:
-            return True
+            return not self._limited()
         woken = set(self._woken())
-        return all(waiter in woken for waiter in foreign)
+        return all(waiter in woken for waiter in foreign) and not self._limited()
 
     def take(self) -> tuple[Pending, Call]:
         """The next outcome to hand over: in the recorded order, else in order of arrival."""
@@ -218,21 +221,32 @@ class Track:
             return
         execution = self.held.execution
         item = pending.item
+        if self.resting and self.held.suspended:
+            self.loop.roused(self.held)
         with self.held.lock:
             try:
                 child = execution.begin(self.call, item)
-            except Exception as error:
+            except BaseException as error:  # also the reason for which the function has been stopped
                 outcome: Outcome | None = Raised(error)
             else:
                 pending.call = child
                 outcome = None
-                if begin.yields_promise(item) and child.kind != LATENT:
+                if type(item) in begin.GIVES_PROMISE and child.kind != LATENT:
                     outcome = execution.promise_of(child)
                 else:
                     self.open.add(pending)
                     execution.attend(pending, child)
         if outcome is not None:
             pending.arrive(outcome)
+
+    def _limited(self) -> bool:
+        """Whether an `asyncio.timeout` is about to interrupt one of the tasks."""
+        for timer in getattr(self.loop.loop, "_scheduled", ()):
+            if not timer.cancelled():
+                limit = getattr(timer._callback, "__self__", None)
+                if isinstance(limit, asyncio.Timeout) and limit._task in self.tasks:
+                    return True
+        return False
 
     def _woken(self) -> Iterator[Any]:
         """The futures that our own open calls and tasks complete when they end."""

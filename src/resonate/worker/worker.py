@@ -81,7 +81,7 @@ class Worker:
         ttl_ms: int,
         threads: int,
         max_concurrent: int,
-        make_context: Callable[[Held, Call], Any],
+        make_context: Callable[[Execution, Call], Any],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.network = network
@@ -133,10 +133,8 @@ class Worker:
 
     # ---- taking on and driving -----------------------------------------------------------------
 
-    def admit(self, nested: bool) -> None:
-        """Wait until another execution may be held; calls from inside a function never wait."""
-        if nested or len(self.held) < self.max_concurrent:
-            return
+    def admit(self) -> None:
+        """Wait until another execution may be held."""
         with self._room:
             self._waiting += 1
             _LOG.warning("%d executions are running; begin_run waits until one ends or suspends", len(self.held))
