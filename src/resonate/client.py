@@ -6,7 +6,8 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
 from typing import Any, Final
@@ -16,6 +17,7 @@ from msgspec import Struct
 from resonate.clock import SystemClock
 from resonate.context import Context, Shared
 from resonate.errors import (
+    CapacityError,
     ClientStopped,
     DecodeError,
     ForkedClient,
@@ -57,6 +59,7 @@ from resonate.stores import PromiseClient, ScheduleClient, network_for
 from resonate.values import decode_call, digest, encode_call
 from resonate.worker.held import Completion, Held
 from resonate.worker.intake import root_of
+from resonate.worker.lineage import CURRENT
 from resonate.worker.pool import Pool
 from resonate.worker.worker import Worker
 
@@ -212,23 +215,38 @@ class Client:
             kept = args
         return RootCall(name, found, version, signature, data, headers, address(opts.target or group), text, kept)
 
-    def begin(self, id: str, call: RootCall, opts: Options, *, remote: bool, lend: bool) -> Completion:
+    @asynccontextmanager
+    async def in_turn(self) -> AsyncIterator[None]:
+        """Wait without blocking until an execution may be begun, which is then to be done in the block."""
+        worker = self.started()
+        if not worker.full or _inside():
+            yield
+            return
+        await worker.room.wait_async()
+        try:
+            yield
+        finally:
+            worker.room.next()
+
+    def begin(
+        self, id: str, call: RootCall, opts: Options, *, remote: bool, lend: bool, admitted: bool = False
+    ) -> Completion:
         """Create the promise of a root call, or join the one that is there.
 
         With `lend` the caller's thread drives the execution as far as it goes before this
-        returns; otherwise a thread of the pool does.
+        returns; otherwise a thread of the pool does. Waits for room unless `admitted`.
 
         Raises:
             IdConflict: `id` belongs to another call.
+            CapacityError: there is no room, and waiting would block the loop that is to make it.
         """
         worker = self.started()
-        if len(worker.held) >= worker.max_concurrent and Pool.inside() is None:  # inside a function nothing waits
-            worker.admit()
-            worker = self.started()  # it may have been stopped while we waited
+        if len(worker.held) >= worker.max_concurrent and not remote and not admitted and not _inside():
+            return self._begin_in_turn(worker, id, call, opts, lend)
         create = self._create(id, call, opts)
         request: Request = create if remote else TaskCreate(worker.network.pid, worker.ttl_ms, create, preload=False)
         answer = worker.network.send((request,))[0]
-        if answer.status == 409:
+        if answer.status in (409, 422):  # somebody else holds it, or it was created by hand, without a task
             answer = worker.network.send((PromiseGet(id),))[0]
         self._check(id, create, call, opts, answer)
         promise = answer.promise
@@ -242,6 +260,18 @@ class Client:
         elif id not in worker.held and id not in worker.warm:
             worker.watch.listen(completion)
         return completion
+
+    def _begin_in_turn(self, worker: Worker, id: str, call: RootCall, opts: Options, lend: bool) -> Completion:
+        if worker.loop.bound_to(asyncio._get_running_loop()):
+            raise CapacityError(
+                f"{worker.max_concurrent} executions run (max_concurrent), and to wait here would block the loop "
+                "that they need: write `await r.aio.begin_run(...)`"
+            )
+        worker.room.wait()
+        try:
+            return self.begin(id, call, opts, remote=False, lend=lend, admitted=True)
+        finally:
+            worker.room.next()
 
     def define_schedule(self, id: str, cron: str, call: RootCall, opts: Options) -> None:
         """Create the schedule; the same definition joins, another one replaces what is there.
@@ -437,6 +467,11 @@ class Client:
             cursor = page.cursor
             if cursor is None:
                 return
+
+
+def _inside() -> bool:
+    """Whether this is called from a durable function: it must not wait for room that it takes itself."""
+    return Pool.inside() is not None or CURRENT.get() is not None
 
 
 def _unchanged(args: tuple[Any, ...], signature: Signature) -> bool:

@@ -377,11 +377,13 @@ class Resonate:
             completion.wait(None)
         return completion.result()
 
-    def _start(self, id: str, func: Any, args: Any, kwargs: Any, opts: Options, *, remote: bool) -> Handle[Any]:
+    def _start(
+        self, id: str, func: Any, args: Any, kwargs: Any, opts: Options, *, remote: bool, admitted: bool = False
+    ) -> Handle[Any]:
         check_id(id)
         core = self._core
         call = core.call(func, args, kwargs, opts, remote=remote)
-        return Handle(id, core, core.begin(id, call, opts, remote=remote, lend=False))
+        return Handle(id, core, core.begin(id, call, opts, remote=remote, lend=False, admitted=admitted))
 
 
 class Aio:
@@ -407,11 +409,14 @@ class Aio:
 
     async def run(self, id: str, func: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> Any:
         """`Resonate.run`, awaited."""
-        return await self._client.begin_run(id, func, *args, **kwargs)
+        return await (await self.begin_run(id, func, *args, **kwargs))
 
     async def begin_run(self, id: str, func: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> Handle[Any]:
         """`Resonate.begin_run`; the promise is durable when the handle is returned."""
-        return await self._client.begin_run(id, func, *args, **kwargs).created()
+        client = self._client
+        async with client._core.in_turn():
+            handle = client._start(id, func, args, kwargs, client._opts, remote=False, admitted=True)
+        return await handle.created()
 
     async def rpc(self, id: str, func: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> Any:
         """`Resonate.rpc`, awaited."""

@@ -323,7 +323,7 @@ class Execution:
 
     def note(self, call: Call, child: Call) -> None:
         """`call`, which has several calls open, sees the outcome of `child` now: that order is history."""
-        suffix = child.id.removeprefix(call.prefix)
+        suffix = _suffix(call, child.id)
         self.notes.setdefault(call.id, (call.seen, []))[1].append(suffix)
         call.seen += 1
 
@@ -332,8 +332,8 @@ class Execution:
         order = self.records.seen.get(call.id) if self.records is not None else None
         if not order or len(arrived) == 1:
             return 0
-        known = {call.prefix + suffix: at for at, suffix in enumerate(order)}
-        return min(range(len(arrived)), key=lambda at: (known.get(arrived[at].id, len(order)), at))
+        known = {suffix: at for at, suffix in enumerate(order)}
+        return min(range(len(arrived)), key=lambda at: (known.get(_suffix(call, arrived[at].id), len(order)), at))
 
     def resume(self, version: int) -> None:
         """The task was acquired again with nobody in between: go on in place at `version`."""
@@ -580,6 +580,11 @@ def child_prefix(id: str, origin: str) -> str:
     already extends its origin by `.` is of the old dialect and goes on in it.
     """
     return id + (":" if id == origin and ":" not in id else ".")
+
+
+def _suffix(call: Call, id: str) -> str:
+    """The id of a child as order notes have it: short, and in full where the program chose it."""
+    return id[len(call.prefix) :] if id.startswith(call.prefix) else f"={id}"
 
 
 def _is_below(call: Call | None, ancestor: Call) -> bool:

@@ -25,6 +25,7 @@ from resonate.testing.network import BreakableNetwork, Crashed, CrashPoint
 from resonate.testing.stepping import StepLeases, StepLoop, StepPool, StepThreads, StepTicker
 from resonate.testing.trace import WRITE, describe
 from resonate.worker.held import Completion, Held
+from resonate.worker.room import Room
 from resonate.worker.watch import Watch
 from resonate.worker.worker import Worker
 
@@ -161,6 +162,17 @@ class WorldCore(Client):
         self.world.trace.add(self.settings.pid, WRITE, "", describe(requests))
 
 
+class WorldRoom(Room):
+    """Back-pressure where waiting is having the world go on."""
+
+    def __init__(self, world: World, full: Callable[[], bool]) -> None:
+        super().__init__(full)
+        self._world = world
+
+    def wait(self) -> None:
+        self._world.run_until(lambda: not self._full())
+
+
 class WorldWorker(Worker):
     """The real worker over queues instead of threads."""
 
@@ -195,12 +207,9 @@ class WorldWorker(Worker):
         self.pool, self.ticker, self.leases = self.step_pool, self.step_ticker, self.step_leases
         self.watch = WorldWatch(self, world)
         self.step_threads = self.threads = StepThreads(self, make_context, self._ended, chance)
+        self.room = WorldRoom(world, lambda: self.full)
         self.loop = self.step_loop
         self.loop.bind(self.event_loop)
-
-    def admit(self) -> None:
-        """Have the world go on until there is room."""
-        self._world.run_until(lambda: self.stopped or len(self.held) < self.max_concurrent)
 
     def close_loop(self) -> None:
         """Let what was stopped end, and close the event loop."""

@@ -36,6 +36,9 @@ BLOCKED_AFTER: Final = 0.2
 PUT_OFF_LIMIT: Final = 1000
 """Turns for which an outcome waits until a function has come to rest; a task that spins never does."""
 
+GRACE: Final = 1.0
+"""Seconds that cancelled tasks of the private loop get to end when it is closed."""
+
 _LOG: Final = logging.getLogger("resonate.worker")
 
 
@@ -76,9 +79,9 @@ class Loop:
             if self._loop is None:
                 self._adopt(loop, threading.get_ident())
 
-    def bound_to(self, loop: asyncio.AbstractEventLoop) -> bool:
+    def bound_to(self, loop: asyncio.AbstractEventLoop | None) -> bool:
         """Whether this client's functions run on that very loop."""
-        return self._loop is loop
+        return loop is not None and self._loop is loop
 
     # ---- from any thread ----------------------------------------------------------------------
 
@@ -115,8 +118,8 @@ class Loop:
         """End the private loop, if there is one."""
         thread, loop = self._thread, self._loop
         if thread is not None and loop is not None and thread is not threading.current_thread():
-            loop.call_soon_threadsafe(loop.stop)
-            thread.join(timeout)
+            asyncio.run_coroutine_threadsafe(self._wind_up(timeout), loop)
+            thread.join(None if timeout is None else timeout + GRACE)
 
     # ---- on the loop ------------------------------------------------------------------------------
 
@@ -345,6 +348,19 @@ class Loop:
                 with held.lock:
                     held.execution.running += 1
             track.fail(track.call.stop)
+
+    async def _wind_up(self, timeout: float | None) -> None:
+        """Let what has been stopped end, cancel what else runs on our private loop, and leave it."""
+        ours = [track.lineage.task for track in self._tracks if track.lineage.task is not None]
+        if ours:
+            await asyncio.wait(ours, timeout=timeout)
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        if others:
+            await asyncio.wait(others, timeout=GRACE)
+        await self.loop.shutdown_asyncgens()
+        self.loop.stop()
 
     # ---- the loop itself ----------------------------------------------------------------------------
 

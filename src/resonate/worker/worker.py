@@ -9,7 +9,6 @@ task's version; at the first answer that says "not yours any more" the execution
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -44,6 +43,7 @@ from resonate.worker.intake import Intake
 from resonate.worker.lease import Leases
 from resonate.worker.loop import Loop
 from resonate.worker.pool import Pool
+from resonate.worker.room import Room
 from resonate.worker.threads import Threads
 from resonate.worker.ticker import PULSE, Ticker
 from resonate.worker.watch import Watch
@@ -99,8 +99,7 @@ class Worker:
         self.loop = Loop(self, make_context)
         self.intake = Intake(self)
         self._clock = clock
-        self._room = threading.Condition()
-        self._waiting = 0
+        self.room = Room(lambda: self.full)
         self._swept = 0.0
 
     # ---- life --------------------------------------------------------------------------------
@@ -119,6 +118,7 @@ class Worker:
         if self.stopped:
             return
         self.stopped = True
+        self.room.open()
         reason = "the client was stopped"
         for held in [*self.held.values(), *self.warm.values()]:
             if not held.suspended:
@@ -133,16 +133,10 @@ class Worker:
 
     # ---- taking on and driving -----------------------------------------------------------------
 
-    def admit(self) -> None:
-        """Wait until another execution may be held."""
-        with self._room:
-            self._waiting += 1
-            _LOG.warning("%d executions are running; begin_run waits until one ends or suspends", len(self.held))
-            try:
-                while len(self.held) >= self.max_concurrent and not self.stopped:
-                    self._room.wait()
-            finally:
-                self._waiting -= 1
+    @property
+    def full(self) -> bool:
+        """Whether no further execution may be begun from outside."""
+        return len(self.held) >= self.max_concurrent and not self.stopped
 
     def hold(self, promise: Promise, version: int, preload: Sequence[Promise], root: Call) -> Held:
         """Take charge of an acquired task."""
@@ -313,9 +307,7 @@ class Worker:
         if self.held.get(id) is held:
             del self.held[id]
             self.leases.drop(id)
-        if self._waiting:
-            with self._room:
-                self._room.notify()
+        self.room.freed()
         self.intake.room()
 
     def stop_execution(self, held: Held, reason: BaseException) -> None:
