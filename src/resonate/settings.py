@@ -183,7 +183,9 @@ def _from_host(env: Mapping[str, str]) -> str | None:
         if parts.port is None:
             raise ValueError("no port")
     except ValueError as error:
-        raise ValueError(f"RESONATE_HOST {_shown(host)!r} and RESONATE_PORT {port!r} make no address: {error}") from None
+        raise ValueError(
+            f"RESONATE_HOST {_shown(host)!r} and RESONATE_PORT {port!r} make no address: {error}"
+        ) from None
     return parts.geturl()
 
 

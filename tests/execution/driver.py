@@ -21,6 +21,7 @@ from resonate.errors import ExecutionStopped
 from resonate.execution import begin
 from resonate.execution.call import LATENT, PLAIN, Call
 from resonate.execution.commands import AWAITING, Yieldable
+from resonate.execution.concluding import conclude
 from resonate.execution.coroutine import NOTHING, Outcome, Raised, Returned, advance
 from resonate.execution.execution import BLOCKED, DONE, OK, Execution
 from resonate.options import Options
@@ -288,7 +289,7 @@ class Run:
     def conclude(self, call: Call, outcome: Outcome) -> None:
         settled = None
         if outcome is not NOTHING:
-            settled = self.execution.conclude(call, outcome)
+            settled = conclude(call, outcome, self.execution.now)
         if isinstance(settled, float):
             if self.execution.backoff(call, settled):
                 self.backing_off.append((call, settled))
@@ -444,9 +445,10 @@ class Frame:
             execution.arrivals = [(frame, child) for frame, child in execution.arrivals if frame is not self]
             self.inbox += new
         while self.inbox:
-            child = self.inbox.pop(execution.seen_first(self.call, self.inbox))
+            records = execution.records
+            child = self.inbox.pop(records.seen_first(self.call, self.inbox) if records is not None else 0)
             self.open.remove(child)
-            execution.note(self.call, child)
+            execution.notes.saw(self.call, child)
             outcome = child.read()
             value = outcome.value if isinstance(outcome, Returned) else outcome.error
             self.arrived.append((child.id.removeprefix(self.call.prefix), value))

@@ -508,8 +508,8 @@ def test_outcomes_that_were_not_recorded_come_after_those_that_were() -> None:
     run.execution.records = Records([note("root:9", {"root": [0, ["2"]]})])
     first, second = run.execution.calls["root:1"], run.execution.calls["root:2"]
 
-    assert run.execution.seen_first(root, [first, second]) == 1
-    assert run.execution.seen_first(root, [first]) == 0
+    assert run.execution.records.seen_first(root, [first, second]) == 1
+    assert run.execution.records.seen_first(root, [first]) == 0
 
 
 def note(id: str, notes: dict[str, Any]) -> Promise:

@@ -15,26 +15,21 @@ before any more code runs, because they let an id out of the execution.
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from resonate.errors import (
-    EncodeError,
     ExecutionStopped,
-    ForgottenCommand,
     NonDeterminismError,
     NotACommand,
     ResonateTimedoutError,
-    UsageError,
 )
 from resonate.execution import begin
 from resonate.execution.call import ASYNC, CHOICE, DETACHED, EXTERNAL, LATENT, RETRY, TIMER, Call, Settled
 from resonate.execution.commands import Promise as Begun
-from resonate.execution.commands import Yieldable
 from resonate.execution.coroutine import Outcome, Raised, Returned
-from resonate.execution.records import RETRY_TAG, SEEN_TAG, Records
+from resonate.execution.records import RETRY_TAG, SEEN_TAG, Notes, Records
 from resonate.protocol import chain
 from resonate.protocol.records import (
     BRANCH,
@@ -42,8 +37,6 @@ from resonate.protocol.records import (
     ORIGIN,
     PARENT,
     PENDING,
-    REJECTED,
-    RESOLVED,
     SCOPE,
     TIMEDOUT,
     Promise,
@@ -61,8 +54,6 @@ from resonate.protocol.requests import (
     TaskFulfill,
     TaskSuspend,
 )
-from resonate.retry_policies import Never
-from resonate.values import carry, encode_error
 
 LONG_RETRY: Final = 60.0
 """Seconds from which a wait before a retry is a durable timer instead of a held lease."""
@@ -141,7 +132,7 @@ class Execution:
         self.running = 0
         self.active = 0
         self.noted = 0
-        self.notes: dict[str, tuple[int, list[str]]] = {}
+        self.notes = Notes()
         self.stop: BaseException | None = None
         self.halt: NonDeterminismError | None = None
         self._start(root)
@@ -238,28 +229,6 @@ class Execution:
             if child.owner is call and child.attached:
                 self.awaited[child.id] = child
 
-    def conclude(self, call: Call, outcome: Outcome) -> Settled | float:
-        """How `call` is to be settled, or the seconds to wait before its next attempt.
-
-        Runs encoders, retry policies and annotations of the user: outside of the lock.
-        """
-        options = call.options
-        if type(outcome) is Returned and isinstance(outcome.value, Yieldable):
-            outcome = Raised(ForgottenCommand(_described(outcome.value), f"the end of {call.name or call.id}"))
-        if type(outcome) is Returned:
-            try:
-                what = f"result of {call.name or call.id}"
-                data, headers, seen = carry(outcome.value, call.returns, what, encoder=options.encoder)
-                return Settled(RESOLVED, data, headers, Returned(seen))
-            except Exception as error:
-                outcome = Raised(error)
-        else:
-            delay = self._retry_delay(call, outcome.error)  # type: ignore[union-attr]
-            if delay is not None:
-                return delay
-        data, headers, rebuilt = encode_error(outcome.error, encoder=options.encoder)  # type: ignore[union-attr]
-        return Settled(REJECTED, data, headers, Raised(rebuilt))
-
     def backoff(self, call: Call, delay: float) -> bool:
         """`call` failed and waits `delay` seconds; True if the driver must time it and `retry`.
 
@@ -321,20 +290,6 @@ class Execution:
         self._finish(child)
         return True
 
-    def note(self, call: Call, child: Call) -> None:
-        """`call`, which has several calls open, sees the outcome of `child` now: that order is history."""
-        suffix = _suffix(call, child.id)
-        self.notes.setdefault(call.id, (call.seen, []))[1].append(suffix)
-        call.seen += 1
-
-    def seen_first(self, call: Call, arrived: Sequence[Call]) -> int:
-        """Which of the `arrived` outcomes the function saw first when it ran before; else 0."""
-        order = self.records.seen.get(call.id) if self.records is not None else None
-        if not order or len(arrived) == 1:
-            return 0
-        known = {suffix: at for at, suffix in enumerate(order)}
-        return min(range(len(arrived)), key=lambda at: (known.get(_suffix(call, arrived[at].id), len(order)), at))
-
     def resume(self, version: int) -> None:
         """The task was acquired again with nobody in between: go on in place at `version`."""
         self.version = version
@@ -343,7 +298,7 @@ class Execution:
 
     def create(self, call: Call, tags: dict[str, str], param: Value) -> None:
         """Queue the creation of `call`'s promise."""
-        if self.notes and self.stop is None:
+        if self.notes.unwritten and self.stop is None:
             self._write_notes(tags)
         action = PromiseCreate(call.id, call.deadline, param, tags)
         self.outbox.append(action if self.stop is not None else TaskFence(self.id, self.version, action, False))
@@ -426,8 +381,7 @@ class Execution:
             note = PromiseCreate(id, self.root.deadline, EMPTY, tags)
             write = PromiseWrite(note, PromiseSettle(id, "resolved"))
             self.outbox.append(TaskFence(self.id, self.version, write, False))
-        tags[SEEN_TAG] = json.dumps(self.notes, separators=(",", ":"))
-        self.notes = {}
+        tags[SEEN_TAG] = self.notes.take()
 
     def _start(self, call: Call) -> None:
         if self.records is not None and (attempt := self.records.retries.get(call.id, 0)):
@@ -552,26 +506,6 @@ class Execution:
         self.outbox[:0] = fences
         self.unwritten += sum(type(f.action) is not PromiseCreate or f.action.id in self.remote for f in fences)
 
-    def _retry_delay(self, call: Call, error: BaseException) -> float | None:
-        options = call.options
-        if isinstance(error, (UsageError, EncodeError, NonDeterminismError)):
-            return None
-        if options.non_retryable_exceptions and isinstance(error, options.non_retryable_exceptions):
-            return None
-        policy = options.policy_for(call.func, call.kind, leaf=call.begun == 0)
-        if type(policy) is Never:
-            return None
-        delay = policy.next(call.attempt)
-        if delay is None or self.now() + delay * 1000 >= call.deadline:
-            return None
-        return float(delay)
-
-
-def _described(item: Yieldable) -> str:
-    """A command or promise as the program wrote it, more or less."""
-    name = getattr(getattr(item, "item", item), "name", None)
-    return f"ctx.run({name})" if name else repr(item)
-
 
 def child_prefix(id: str, origin: str) -> str:
     """What the numbers of the children of `id` are appended to (protocol 5.2).
@@ -580,11 +514,6 @@ def child_prefix(id: str, origin: str) -> str:
     already extends its origin by `.` is of the old dialect and goes on in it.
     """
     return id + (":" if id == origin and ":" not in id else ".")
-
-
-def _suffix(call: Call, id: str) -> str:
-    """The id of a child as order notes have it: short, and in full where the program chose it."""
-    return id[len(call.prefix) :] if id.startswith(call.prefix) else f"={id}"
 
 
 def _is_below(call: Call | None, ancestor: Call) -> bool:

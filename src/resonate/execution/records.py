@@ -8,7 +8,7 @@ order outcomes reached an async function (design 7, "Order of outcomes is histor
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from resonate.errors import NonDeterminismError
@@ -83,6 +83,14 @@ class Records:
             order.extend([""] * (start + len(suffixes) - len(order)))
             order[start : start + len(suffixes)] = suffixes
 
+    def seen_first(self, call: Call, arrived: Sequence[Call]) -> int:
+        """Which of the `arrived` outcomes the function saw first when it ran before; else 0."""
+        order = self.seen.get(call.id)
+        if not order or len(arrived) == 1:
+            return 0
+        known = {suffix: at for at, suffix in enumerate(order)}
+        return min(range(len(arrived)), key=lambda at: (known.get(_suffix(call, arrived[at].id), len(order)), at))
+
     def check_end(self, call: Call, asked: int) -> None:
         """Refuse the end of a function that made fewer calls than are recorded under it.
 
@@ -96,3 +104,28 @@ class Records:
                 f"{recorded} calls recorded under it",
                 f"{call.name or 'the function'} ended after {asked} of them",
             )
+
+
+class Notes:
+    """Order notes that no record carries yet."""
+
+    __slots__ = ("unwritten",)
+
+    def __init__(self) -> None:
+        self.unwritten: dict[str, tuple[int, list[str]]] = {}
+
+    def saw(self, call: Call, child: Call) -> None:
+        """`call`, which has several calls open, sees the outcome of `child` now: that order is history."""
+        self.unwritten.setdefault(call.id, (call.seen, []))[1].append(_suffix(call, child.id))
+        call.seen += 1
+
+    def take(self) -> str:
+        """All of them, as the text of a tag."""
+        text = json.dumps(self.unwritten, separators=(",", ":"))
+        self.unwritten = {}
+        return text
+
+
+def _suffix(call: Call, id: str) -> str:
+    """The id of a child as order notes have it: short, and in full where the program chose it."""
+    return id[len(call.prefix) :] if id.startswith(call.prefix) else f"={id}"

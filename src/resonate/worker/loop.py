@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from resonate.errors import ClientStopped, ExecutionStopped
 from resonate.execution.call import Call
 from resonate.execution.commands import AWAITING
+from resonate.execution.concluding import conclude
 from resonate.execution.coroutine import NOTHING, Outcome, Raised, Returned
 from resonate.execution.execution import Execution
 from resonate.worker import lineage
@@ -53,6 +54,7 @@ class Loop:
         self._ident: int | None = None
         self._lock = threading.Lock()
         self._tracks: set[Track] = set()
+        self._abandoned: list[Track] = []
         self._asked_at = 0.0
         self._turned_at = 0.0
         self._reported = False
@@ -154,6 +156,11 @@ class Loop:
         except Exception as error:
             self._worker.abandon(held, error)
 
+    def abandon(self, track: Track) -> None:
+        """Leave a stopped function that catches its stop again and again where it is."""
+        self._tracks.discard(track)
+        self._abandoned.append(track)
+
     def roused(self, held: Held) -> None:
         """Code of `held` runs though it may be suspended: something that is not durable woke it.
 
@@ -240,7 +247,7 @@ class Loop:
         held, call = track.held, track.call
         if track.resting and held.suspended:
             self.roused(held)
-        concluded = None if outcome is NOTHING or call.stop is not None else held.execution.conclude(call, outcome)
+        concluded = None if outcome is NOTHING or call.stop is not None else conclude(call, outcome, held.execution.now)
         self._tracks.discard(track)
         if held.tracks is not None and track in held.tracks:
             held.tracks.remove(track)
@@ -310,7 +317,7 @@ class Loop:
         track.open.discard(pending)
         if in_order:
             with track.held.lock:
-                execution.note(track.call, child)
+                execution.notes.saw(track.call, child)
         pending.arrive(child.read())
         if track.inbox:
             self.deliver(track)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from resonate.errors import ExecutionStopped, ForgottenCommand
 from resonate.execution import begin
 from resonate.execution.call import PLAIN, Call
+from resonate.execution.concluding import conclude
 from resonate.execution.coroutine import NOTHING, Outcome, Raised, Returned, advance
 from resonate.execution.execution import Execution
 from resonate.worker.held import Held
@@ -88,7 +89,7 @@ class Threads:
                 return following
         settled = None
         if outcome is not NOTHING:
-            settled = execution.conclude(call, outcome)
+            settled = conclude(call, outcome, execution.now)
         if type(settled) is float:
             return self._back_off(held, call, settled)
         with held.lock:
@@ -122,27 +123,14 @@ class Threads:
             resume = resume.read()
         call.resume = None
         item, outcome = advance(call.code, resume)  # type: ignore[arg-type]
-        if call.stop is not None and outcome is None and self._swallowed(call):
+        if call.stop is not None and outcome is None and swallowed(call):
+            self._abandoned.append(call.code)
             return None, NOTHING
         if outcome is not None and call.loose is not None:
             self._report_forgotten(call)
         if type(outcome) is Raised and not isinstance(outcome.error, Exception):
             return self._left(call, outcome)
         return item, outcome
-
-    def _swallowed(self, call: Call) -> bool:
-        """Whether stopped code goes on and on; it is left where it is then, nothing it does is recorded."""
-        call.begun += 1
-        if call.begun < SWALLOWED_LIMIT:
-            return False
-        self._abandoned.append(call.code)
-        _LOG.error(
-            "%s was stopped and has caught that %d times (a bare `except:` or `except BaseException:` around a yield); "
-            "it is abandoned",
-            call.id,
-            call.begun,
-        )
-        return True
 
     def _report_forgotten(self, call: Call) -> None:
         if call.stop is None:
@@ -182,3 +170,17 @@ class Threads:
         finally:
             with held.lock:
                 held.helpers -= 1
+
+
+def swallowed(call: Call) -> bool:
+    """Whether stopped code goes on and on; it is left where it is then, nothing it does is recorded."""
+    call.begun += 1
+    if call.begun < SWALLOWED_LIMIT:
+        return False
+    _LOG.error(
+        "%s was stopped and has caught that %d times (a bare `except:` or `except BaseException:` around a yield or "
+        "await); it is abandoned",
+        call.id,
+        SWALLOWED_LIMIT,
+    )
+    return True

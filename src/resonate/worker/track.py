@@ -18,6 +18,7 @@ from resonate.execution.commands import Command, Detached, Latent, Promise, Yiel
 from resonate.execution.coroutine import Outcome, Raised
 from resonate.worker.held import Held
 from resonate.worker.lineage import Lineage, current
+from resonate.worker.threads import swallowed
 
 if TYPE_CHECKING:
     from resonate.worker.loop import Loop
@@ -194,7 +195,8 @@ class Track:
 
     def take(self) -> tuple[Pending, Call]:
         """The next outcome to hand over: in the recorded order, else in order of arrival."""
-        at = self.held.execution.seen_first(self.call, [call for _, call in self.inbox])
+        records = self.held.execution.records
+        at = records.seen_first(self.call, [call for _, call in self.inbox]) if records is not None else 0
         return self.inbox.pop(at)
 
     def fail(self, reason: BaseException) -> None:
@@ -228,6 +230,9 @@ class Track:
                 child = execution.begin(self.call, item)
             except BaseException as error:  # also the reason for which the function has been stopped
                 outcome: Outcome | None = Raised(error)
+                if self.call.stop is not None and swallowed(self.call):
+                    self.loop.abandon(self)
+                    return  # it waits for this one for ever
             else:
                 pending.call = child
                 outcome = None
