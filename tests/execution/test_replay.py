@@ -500,6 +500,31 @@ def test_the_order_is_written_with_the_next_creation_and_counts_on() -> None:
     assert machine.promise("root:6").tags[SEEN_TAG] == '{"root":[2,["4","5"]]}'
 
 
+def test_the_order_survives_when_only_a_remote_call_follows() -> None:
+    async def root(ctx: Context) -> Coro:
+        arrived = await together(ctx.rpc("a"), ctx.rpc("b"))
+        return [arrived, await ctx.rpc("c", arrived)]
+
+    machine = Machine()
+    run = machine.start(root)
+    run.advance()
+    for number in (2, 1):
+        run.suspend()
+        machine.resolve(f"root:{number}", number)
+        run.wake()
+    run.flush()
+    machine.resolve("root:3", "c")
+    replay = machine.crash()
+    for _ in range(2):  # what each call has come to is learnt by creating it again
+        assert replay.advance() == BLOCKED
+        replay.flush()
+
+    assert SEEN_TAG not in machine.promise("root:3").tags
+    assert machine.promise("root:seen3-1").state == "resolved"
+    assert replay.advance() == DONE
+    assert replay.result() == [[("2", 2), ("1", 1)], "c"]
+
+
 def test_outcomes_that_were_not_recorded_come_after_those_that_were() -> None:
     machine = Machine()
     run = machine.start(both)
