@@ -328,8 +328,106 @@ def test_the_error_of_a_function_that_ended_early_counts_its_calls() -> None:
     second.advance()
 
     text = str(second.execution.halt)
-    assert "1 calls recorded under it" in text
+    assert "1 calls recorded under it, plain double with arguments" in text
     assert "fewer ended after 0 of them" in text
+
+
+def elsewhere(ctx: Context, n: int) -> Gen:
+    return (yield ctx.run(double, n).options(id="shared"))
+
+
+def test_a_step_whose_id_is_settled_in_another_execution_takes_that_value_and_runs_no_code() -> None:
+    machine = Machine()
+    first = machine.start(elsewhere, 4)
+    assert first.advance() == DONE
+    second = machine.start(elsewhere, 4, id="second")
+
+    assert second.advance() == DONE
+    assert second.result() == first.result() == 8
+    assert machine.ran == ["root", "shared", "second"]
+
+
+def test_what_was_queued_behind_such_a_step_is_sent_all_the_same() -> None:
+    def several(ctx: Context, n: int) -> Gen:
+        promises = []
+        for id in ("shared", "other", "mine"):
+            promises.append((yield ctx.begin_run(double, n).options(id=id)))
+        values = []
+        for promise in promises:
+            values.append((yield promise))
+        return values
+
+    machine = Machine()
+    machine.start(elsewhere, 4).advance()
+    run = machine.start(several, 4, id="second")
+
+    assert run.advance() == DONE
+    assert run.result() == [8, 8, 8]
+    assert machine.ran == ["root", "shared", "second", "other", "mine"]
+    assert machine.promise("mine").state == "resolved"
+    assert machine.start(several, 4, id="third").advance() == DONE
+    assert machine.ran[-1] == "third"
+
+
+def test_an_async_step_whose_id_is_settled_elsewhere_is_not_started() -> None:
+    async def inner(ctx: Context, n: int) -> Coro:
+        return 2 * n
+
+    async def outer(ctx: Context, n: int) -> Coro:
+        return await ctx.run(inner, n).options(id="shared")
+
+    machine = Machine()
+    assert machine.start(outer, 4).advance() == DONE
+    second = machine.start(outer, 4, id="second")
+
+    assert second.advance() == DONE
+    assert second.result() == 8
+    assert machine.ran == ["root", "shared", "second"]
+
+
+def test_an_id_that_stands_for_another_call_elsewhere_halts_with_both_sides() -> None:
+    machine = Machine()
+    machine.start(elsewhere, 4).advance()
+    second = machine.start(elsewhere, 5, id="second")
+
+    assert second.advance() == HALTED
+    assert second.execution.halt is not None
+    assert second.execution.halt.id == "shared"
+    assert "double with arguments" in second.execution.halt.recorded
+
+
+def test_a_step_in_the_place_of_a_remote_call_halts_even_if_it_gives_the_same() -> None:
+    def before(ctx: Context) -> Gen:
+        yield ctx.rpc("double", 4)
+        yield ctx.rpc("later")
+
+    def after(ctx: Context) -> Gen:
+        yield ctx.run(double, 4)
+        yield ctx.rpc("later")
+
+    machine = Machine()
+    run = machine.start(before)
+    run.advance()
+    run.flush()
+    machine.resolve("root:1", 8)
+    replay = machine.crash(func=after)
+    replay.advance()
+    replay.flush()
+
+    assert replay.execution.halt is not None
+    assert replay.execution.halt.recorded.startswith("rpc double")
+    assert replay.execution.halt.asked.startswith("plain double")
+
+
+def test_a_sleep_of_no_length_in_the_place_of_a_step_is_found() -> None:
+    def after(ctx: Context) -> Gen:
+        yield ctx.sleep(0)
+
+    machine = Machine()
+    begun(machine, one_step)
+    replay = machine.crash(func=after)
+
+    assert replay.advance() == HALTED
 
 
 def test_code_that_asks_for_more_than_is_recorded_goes_on() -> None:
@@ -580,7 +678,7 @@ def test_retries_count_by_their_highest_attempt_and_not_as_calls() -> None:
     records = Records([record("root:r2", **{RETRY_TAG: "2"}), record("root:r1", **{RETRY_TAG: "1"}), record("root:1")])
 
     assert records.retries == {"root": 2}
-    assert records.children == {"root": 1}
+    assert records.children == {"root": ["root:1"]}
 
 
 def test_the_note_of_a_halt_is_no_record_of_the_function() -> None:
@@ -599,4 +697,4 @@ def test_notes_of_order_are_put_together_whatever_order_they_are_read_in() -> No
 def test_a_promise_without_a_parent_counts_for_nobody() -> None:
     records = Records([Promise("x", PENDING, EMPTY, EMPTY, {CALL_TAG: "f"}, 1, 1)])
 
-    assert records.children == {"": 1}
+    assert records.children == {"": ["x"]}

@@ -13,7 +13,7 @@ from resonate.execution.call import Call, Settled
 from resonate.execution.commands import Yieldable
 from resonate.execution.coroutine import Outcome, Raised, Returned
 from resonate.protocol.records import REJECTED, RESOLVED
-from resonate.retry_policies import Never
+from resonate.retry_policies import Never, seconds
 from resonate.values import carry, encode_error
 
 
@@ -34,9 +34,13 @@ def conclude(call: Call, outcome: Outcome, now: Callable[[], int]) -> Settled | 
         except Exception as error:
             outcome = Raised(error)
     else:
-        delay = _retry_delay(call, outcome.error, now)  # type: ignore[union-attr]
-        if delay is not None:
-            return delay
+        try:
+            delay = _retry_delay(call, outcome.error, now)  # type: ignore[union-attr]
+            if delay is not None:
+                return delay
+        except Exception as error:  # of the user's policy
+            error.__cause__ = error.__cause__ or outcome.error  # type: ignore[union-attr]
+            outcome = Raised(error)
     data, headers, rebuilt = encode_error(outcome.error, encoder=options.encoder)  # type: ignore[union-attr]
     return Settled(REJECTED, data, headers, Raised(rebuilt))
 
@@ -51,9 +55,10 @@ def _retry_delay(call: Call, error: BaseException, now: Callable[[], int]) -> fl
     if type(policy) is Never:
         return None
     delay = policy.next(call.attempt)
-    if delay is None or now() + delay * 1000 >= call.deadline:
+    if delay is None:
         return None
-    return float(delay)
+    delay = seconds(delay, "what retry_policy.next() gives")
+    return delay if now() + delay * 1000 < call.deadline else None
 
 
 def _described(item: Yieldable) -> str:

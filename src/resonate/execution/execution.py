@@ -115,7 +115,7 @@ class Execution:
         self.branch = promise.tags.get(BRANCH, promise.id)
         self.parent = promise.tags.get(PARENT, promise.id)
         self.now = now
-        self.records = Records(preload) if preload else None
+        self.records = Records(preload) if preload or version > 1 else None
         self.root = root
         root.prefix = child_prefix(promise.id, self.origin)
         self.calls: dict[str, Call] = {}
@@ -215,7 +215,7 @@ class Execution:
             return
         if self.records is not None and call.kind != "plain":
             try:
-                self.records.check_end(call, call.begun)
+                self.records.check_end(call, self.calls)
             except NonDeterminismError as error:
                 self.halt = error
                 return
@@ -306,6 +306,8 @@ class Execution:
             self.unwritten += 1
             if call.kind in URGENT:
                 self.urgent += 1
+        elif _is_foreign(call):
+            self.unwritten += 1
 
     def tags(self, owner: Call, id: str, scope: str) -> dict[str, str]:
         """The tags of a child's place in the tree; a local child belongs to our branch."""
@@ -333,14 +335,17 @@ class Execution:
                 return LOST
             if last.status == 400:
                 return REFUSED
-            if not self._too_late(batch[len(answers) - 1], last):
+            request = batch[len(answers) - 1]
+            if not self._too_late(request, last) and not self._settled_before(request, last):
+                self._compare(request, last)
                 return DIVERGED
             self._again_later(batch[len(answers) :])
             batch = batch[: len(answers)]
-        if self.remote:
+        if self.remote or self.records is not None:
             for request, answer in zip(batch, answers, strict=True):
-                if type(request) is TaskFence and type(request.action) is PromiseCreate:
-                    self._learn(request.action, answer)
+                promise = self._compare(request, answer)
+                if promise is not None and promise.state != PENDING:
+                    self.settle(promise)
         return OK
 
     def rest(self) -> str | None:
@@ -478,18 +483,35 @@ class Execution:
         self.ready = deque(call for call in self.ready if call.code is not None or call.stop is None)
         self.starting = [call for call in self.starting if call.stop is None]
 
-    def _learn(self, action: PromiseCreate, answer: Response) -> None:
-        """An external child may have been there before, and may be settled already."""
-        promise = answer.action.promise if answer.action is not None else None
-        if promise is None or promise.id not in self.remote:
-            return
+    def _compare(self, request: Request, answer: Response) -> Promise | None:
+        """The promise that a creation found or made; the execution is halted if it is of another call."""
+        if type(request) is not TaskFence or answer.action is None:
+            return None
+        action, promise = request.action, answer.action.promise
+        create = action.create if type(action) is PromiseWrite else action
+        call = self.calls.get(create.id)
+        if type(create) is not PromiseCreate or promise is None or call is None:
+            return None
         try:
-            begin.check_record(promise, action.tags, self.calls[promise.id])
+            begin.check_record(promise, create.tags, call)
         except NonDeterminismError as error:
             self.halt = error
-            return
-        if promise.state != PENDING:
-            self.settle(promise)
+            return None
+        return promise
+
+    def _settled_before(self, request: Request, answer: Response) -> bool:
+        """Whether a local call, whose code has not begun, is settled already: then that is its outcome."""
+        promise = self._compare(request, answer)
+        call = None if promise is None else self.calls[promise.id]
+        if call is None or promise is None or promise.state == PENDING or call.done or call.context is not None:
+            return False
+        if call in self.ready:
+            self.ready.remove(call)
+        if call in self.starting:
+            self.starting.remove(call)
+        call.record = promise
+        self._finish(call)
+        return True
 
     def _too_late(self, request: Request, answer: Response) -> bool:
         """Whether all that is wrong is that a step which has expired, or one below it, was written too late."""
@@ -504,7 +526,10 @@ class Execution:
         """Queue requests again that a broken chain left out; how the batch ends is the driver's to say again."""
         fences = [request for request in rest if type(request) is TaskFence]
         self.outbox[:0] = fences
-        self.unwritten += sum(type(f.action) is not PromiseCreate or f.action.id in self.remote for f in fences)
+        for fence in fences:
+            id = fence.action.id
+            if type(fence.action) is not PromiseCreate or id in self.remote or _is_foreign(self.calls[id]):
+                self.unwritten += 1
 
 
 def child_prefix(id: str, origin: str) -> str:
@@ -514,6 +539,11 @@ def child_prefix(id: str, origin: str) -> str:
     already extends its origin by `.` is of the old dialect and goes on in it.
     """
     return id + (":" if id == origin and ":" not in id else ".")
+
+
+def _is_foreign(call: Call) -> bool:
+    """Whether the program chose an id that may belong to another execution: its answer comes before its code."""
+    return call.owner is not None and not call.id.startswith(call.owner.prefix)
 
 
 def _is_below(call: Call | None, ancestor: Call) -> bool:

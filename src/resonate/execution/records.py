@@ -8,7 +8,7 @@ order outcomes reached an async function (design 7, "Order of outcomes is histor
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Any, Final
 
 from resonate.errors import NonDeterminismError
@@ -58,7 +58,7 @@ class Records:
 
     def __init__(self, promises: Iterable[Promise]) -> None:
         self.by_id: dict[str, Promise] = {}
-        self.children: dict[str, int] = {}
+        self.children: dict[str, list[str]] = {}
         self.retries: dict[str, int] = {}
         self.seen: dict[str, list[str]] = {}
         for promise in promises:
@@ -74,7 +74,7 @@ class Records:
         if RETRY_TAG in tags:
             self.retries[parent] = max(self.retries.get(parent, 0), int(tags[RETRY_TAG]))
         else:
-            self.children[parent] = self.children.get(parent, 0) + 1
+            self.children.setdefault(parent, []).append(promise.id)
         self.by_id[promise.id] = promise
 
     def _see(self, notes: dict[str, Any]) -> None:
@@ -91,18 +91,20 @@ class Records:
         known = {suffix: at for at, suffix in enumerate(order)}
         return min(range(len(arrived)), key=lambda at: (known.get(_suffix(call, arrived[at].id), len(order)), at))
 
-    def check_end(self, call: Call, asked: int) -> None:
-        """Refuse the end of a function that made fewer calls than are recorded under it.
+    def check_end(self, call: Call, begun: Container[str]) -> None:
+        """Refuse the end of a function that did not make all the calls that are recorded under it.
 
         Raises:
-            NonDeterminismError: the code ended before it reached its recorded calls.
+            NonDeterminismError: the code ended without one of its recorded calls.
         """
-        recorded = self.children.get(call.id, 0)
-        if asked < recorded:
+        recorded = self.children.get(call.id, ())
+        missing = [id for id in recorded if id not in begun]
+        if missing:
+            first = self.by_id[missing[0]].tags.get(CALL_TAG)
             raise NonDeterminismError(
-                call.id,
-                f"{recorded} calls recorded under it",
-                f"{call.name or 'the function'} ended after {asked} of them",
+                missing[0],
+                f"{len(recorded)} calls recorded under it, {describe(first) if first else missing[0]} among them",
+                f"{call.name or 'the function'} ended after {len(recorded) - len(missing)} of them",
             )
 
 

@@ -164,6 +164,7 @@ class Worker:
         """Steps with deadlines of their own were begun: end them when those pass."""
         with held.lock:
             timed, held.execution.timed = held.execution.timed, []
+            held.timed += timed
         now = self.network.now()
         for call in timed:
             self.ticker.after((call.deadline - now) / 1000, lambda call=call: self._expire(held, call))  # type: ignore[misc]
@@ -332,8 +333,16 @@ class Worker:
         self.watch.again(id)
 
     def rewarm(self, held: Held, version: int) -> None:
-        """A warm execution was acquired again and goes on in place."""
+        """A warm execution was acquired again and goes on in place; what has passed its deadline does not."""
         held.execution.resume(version)
+        if held.timed:
+            now = self.network.now()
+            with held.lock:
+                held.timed = [call for call in held.timed if not call.done]
+                for call in held.timed:
+                    if call.deadline <= now:
+                        held.execution.expire(call)
+            self.loop.stop_stopped(held)
         held.suspended = False
         self.warm.pop(held.execution.id, None)
         self.held[held.execution.id] = held
@@ -387,6 +396,9 @@ class Worker:
     def _broken(self, held: Held, state: str, answer: Response) -> None:
         """A write was refused: the lease is lost, or the record is not what we believed."""
         id = held.execution.id
+        if held.execution.halt is not None:
+            self._halt(held)
+            return
         if state == REFUSED:
             error = ResonateStoreError(f"{id}: the service refused a call of it: {answer.error}", 400)
             self.stop_execution(held, ExecutionStopped(str(error)))
