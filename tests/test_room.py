@@ -164,3 +164,49 @@ def test_a_waiter_that_is_cancelled_passes_its_turn_on() -> None:
             return value
 
     assert asyncio.run(asyncio.wait_for(main(), 20)) == 3
+
+
+def test_a_step_that_waits_for_a_call_to_its_own_group_gives_its_place_to_it() -> None:
+    client = Resonate(max_concurrent=1, workers=1)
+
+    def one(ctx: Context) -> int:
+        return 1
+
+    def asks(ctx: Context) -> Any:
+        return client.rpc("asked", one)
+
+    client.register(one)
+    client.register(asks)
+
+    assert client.begin_run("asks", asks).result(timeout=20) == 1
+    client.stop()
+
+
+def test_news_is_heard_though_there_is_no_room_for_offers() -> None:
+    answered, go, reached = threading.Event(), threading.Event(), threading.Event()
+
+    def busy(ctx: Context) -> int:
+        reached.set()
+        go.wait(10)
+        return 1
+
+    client = Resonate(max_concurrent=1, workers=2)
+    client.register(busy)
+    running = client.begin_run("busy", busy)
+    reached.wait(10)
+    client.promises.create("question", 2**52, tags={"resonate:external": "true"})
+    question = client.get("question")
+
+    def wait() -> None:
+        question.result(timeout=10)
+        answered.set()
+
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    client.promises.resolve("question")
+
+    assert answered.wait(4)  # sooner than we would look by ourselves
+    go.set()
+    assert running.result() == 1
+    waiter.join(10)
+    client.stop()

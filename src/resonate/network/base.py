@@ -7,10 +7,13 @@ service that keeps the promises, embedded or remote, and brings that service's m
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from resonate.protocol.records import Message
 from resonate.protocol.requests import Request, Response
+
+ANY: Final = 2**31
+"""More messages than anybody takes at once."""
 
 
 class Network(Protocol):
@@ -51,10 +54,11 @@ class Network(Protocol):
     def listen(self, wake: Callable[[], None]) -> None:
         """Have `wake` called, on any thread and briefly, when `take` may have something."""
 
-    def take(self, limit: int, leave: Collection[str] = ()) -> list[Message]:
+    def take(self, limit: int, leave: Collection[str] = (), offers: int = ANY) -> list[Message]:
         """Up to `limit` messages for this client; empty when there are none. Never blocks.
 
         Args:
+            offers: how many of them may be offers of tasks.
             leave: ids of tasks whose offers are to stay where other clients can take them.
         """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Sequence
 
+from resonate.network.base import ANY
 from resonate.protocol.records import Message
 from resonate.protocol.requests import Request, Response
 from resonate.service.delivery import Subscription
@@ -56,10 +57,10 @@ class EmbeddedNetwork:
         """Have `wake` called when `take` may have something."""
         self._wake = wake
 
-    def take(self, limit: int, leave: Collection[str] = ()) -> list[Message]:
-        """Up to `limit` messages for this client, but for offers of the tasks in `leave`."""
+    def take(self, limit: int, leave: Collection[str] = (), offers: int = ANY) -> list[Message]:
+        """Up to `limit` messages for this client; see `Network.take`."""
         subscription = self._subscription
-        return [] if subscription is None else subscription.take(limit, leave)
+        return [] if subscription is None else subscription.take(limit, leave, offers)
 
     def anycast(self, group: str) -> str:
         """The address of any worker of `group`."""

@@ -20,6 +20,7 @@ from resonate.clock import Clock, SystemClock
 from resonate.errors import ResonateStoreError
 from resonate.models.message_source import Mesg, MessageSource
 from resonate.models.store import Store
+from resonate.network.base import ANY
 from resonate.network.legacy_records import promise_told
 from resonate.network.legacy_store import OldStore
 from resonate.network.legacy_tasks import OldTasks
@@ -146,7 +147,7 @@ class LegacyNetwork:
         """Have `wake` called when `take` may have something."""
         self._wake = wake
 
-    def take(self, limit: int, leave: Collection[str] = ()) -> list[Message]:
+    def take(self, limit: int, leave: Collection[str] = (), offers: int = ANY) -> list[Message]:
         """Up to `limit` messages; those left stay with us, for the source has given them away."""
         messages = self._messages
         taken: list[Message] = []
@@ -154,10 +155,12 @@ class LegacyNetwork:
             if len(taken) == limit:
                 break
             message = messages.popleft()
-            if isinstance(message, Execute) and message.id in leave:
-                messages.append(message)
-            else:
-                taken.append(message)
+            if isinstance(message, Execute):
+                if message.id in leave or not offers:
+                    messages.append(message)
+                    continue
+                offers -= 1
+            taken.append(message)
         return taken
 
     def anycast(self, group: str) -> str:

@@ -18,6 +18,9 @@ from resonate.protocol.records import Message
 from resonate.protocol.rows import Send
 from resonate.storage.base import Storage
 
+BATCH: Final = 1000
+"""Offers taken at once if nobody says how many."""
+
 PREFERENCE: Final = 100
 """Milliseconds for which only the last suspender gets an offer."""
 
@@ -45,12 +48,12 @@ class Subscription:
             self._announced = True
             self._wake()
 
-    def take(self, limit: int, leave: Collection[str] = ()) -> list[Message]:
-        """Up to `limit` messages, which are this receiver's now; offers of the tasks in `leave` stay."""
+    def take(self, limit: int, leave: Collection[str] = (), offers: int = BATCH) -> list[Message]:
+        """Up to `limit` messages, which are this receiver's now, at most `offers` of them of tasks not in `leave`."""
         self._announced = False
         if self.delivery is None:
             return []
-        return self.delivery.take(self, limit, leave)
+        return self.delivery.take(self, limit, leave, offers)
 
     def close(self) -> None:
         """Receive nothing more; what was meant for this receiver goes to others."""
@@ -96,7 +99,7 @@ class Delivery:
             woken = self._route(fresh)
         _announce(woken)
 
-    def take(self, subscription: Subscription, limit: int, leave: Collection[str]) -> list[Message]:
+    def take(self, subscription: Subscription, limit: int, leave: Collection[str], offers: int) -> list[Message]:
         """Messages for one receiver: its own first, then those of its group."""
         taken: list[Message] = []
         with self._lock:
@@ -105,10 +108,13 @@ class Delivery:
                     if len(taken) == limit:
                         break
                     key = queue.popleft()  # type: ignore[union-attr]
-                    if leave and key[0] == "execute" and key[1] in leave:
+                    if key[0] == "execute" and (not offers or key[1] in leave):
                         queue.append(key)  # type: ignore[union-attr]
-                    else:
-                        taken.extend(send.message for send in self._storage.take([key]))
+                        continue
+                    found = [send.message for send in self._storage.take([key])]
+                    taken += found
+                    if key[0] == "execute":
+                        offers -= len(found)
         return taken
 
     def next_move(self) -> int | None:

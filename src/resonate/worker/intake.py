@@ -102,20 +102,20 @@ class Intake:
     def _take(self) -> None:
         self._scheduled = False
         worker = self._worker
-        room = worker.max_concurrent - len(worker.held)
-        if room <= 0:
-            self._starved = True
-            return
-        limit = max(1, min(AT_ONCE, room, worker.pool.limit * 4 - worker.pool.backlog()))
-        messages = worker.network.take(limit, self._ignored)
-        if len(messages) == limit:
-            self.wake()
+        self._starved = True  # until we know better: whoever makes room in between then wakes us
+        room = max(0, worker.max_concurrent - len(worker.held) + worker.pool.standing)
+        limit = min(room, AT_ONCE, max(1, worker.pool.limit * 4 - worker.pool.backlog()))
+        messages = worker.network.take(AT_ONCE, self._ignored, limit)
         offers: list[Execute] = []
         for message in messages:
             if type(message) is Execute:
                 offers.append(message)
             else:
                 worker.watch.heard(message.promise)  # type: ignore[union-attr]
+        if len(offers) < room:
+            self._starved = False
+            if len(offers) == limit or len(messages) == AT_ONCE:
+                self.wake()
         if offers and not worker.stopped:
             self._acquire(offers)
 

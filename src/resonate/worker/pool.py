@@ -30,6 +30,7 @@ class Pool:
         self._idle = 0
         self._blocked = 0
         self._stopped = False
+        self.on_standing: Callable[[], None] = lambda: None
 
     def submit(self, job: Callable[[], object]) -> None:
         """Run `job` on one of the threads, soon; its exceptions are logged, never lost."""
@@ -43,6 +44,11 @@ class Pool:
     def backlog(self) -> int:
         """Jobs that no thread has taken yet."""
         return self._jobs.qsize()
+
+    @property
+    def standing(self) -> int:
+        """Threads that wait inside a job."""
+        return self._blocked
 
     @staticmethod
     def inside() -> Pool | None:
@@ -65,6 +71,7 @@ class Pool:
             self._blocked += 1
             if not self._idle and not self._stopped:
                 self._spawn()
+        self.on_standing()
         try:
             yield
         finally:

@@ -98,6 +98,7 @@ class Worker:
         self.threads = Threads(self, make_context)
         self.loop = Loop(self, make_context)
         self.intake = Intake(self)
+        self.pool.on_standing = self.intake.room
         self._clock = clock
         self.room = Room(lambda: self.full)
         self._swept = 0.0
@@ -124,6 +125,7 @@ class Worker:
             if not held.suspended:
                 self._release(held)
             self.stop_execution(held, ExecutionStopped(f"{held.execution.id}: {reason}"))
+        self.watch.abandon(ResonateShutdownError(reason))  # a step that waits in result() could not end otherwise
         self.pool.stop(timeout)
         self.loop.stop(timeout)
         self.ticker.stop()
