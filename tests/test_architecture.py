@@ -14,7 +14,7 @@ SOURCE = Path(resonate.__file__).parent
 
 # What a part may import besides itself. A part is a module or package directly below `resonate`.
 VALUES = {"errors", "signatures", "encoders", "values"}
-CLIENT = {"handle", "function", "context", "options", "registry", "dependencies", "retry_policies"}
+CLIENT = {"handle", "function", "context", "logger", "options", "registry", "dependencies", "retry_policies"}
 MACHINERY = {"execution", "worker", "network", "service", "storage", "protocol", "stores", "clock"}
 EVERYTHING = VALUES | CLIENT | MACHINERY | {"models", "settings", "client", "resonate", "message_sources"}
 
@@ -25,6 +25,7 @@ TABLE: dict[str, set[str]] = {
     "retry_policies": {"errors"},
     "encoders": {"errors"},
     "dependencies": {"errors"},
+    "logger": set(),
     "handle": {"errors"},
     "protocol": {"errors"},
     "values": {"signatures", "encoders", "errors"},
@@ -34,7 +35,7 @@ TABLE: dict[str, set[str]] = {
     "service": {"storage", "protocol", "clock", "errors"},
     "execution": {"protocol", "options", "retry_policies"} | VALUES,
     "function": {"handle", "options", "errors"},
-    "context": {"execution", "registry", "dependencies", "options", "retry_policies"} | VALUES,
+    "context": {"execution", "logger", "registry", "dependencies", "options", "retry_policies"} | VALUES,
     "network": {"models", "protocol", "clock", "errors"},
     "models": {"encoders", "handle", "retry_policies", "errors"},
     "stores": {"models", "network", "service", "storage", "protocol", "clock"} | VALUES,

@@ -453,20 +453,22 @@ class Client:
     def _cancel_below(self, network: Network, root: Promise) -> None:
         """Settle the pending descendants of `root`, but for detached calls and what is below them."""
         origin = root.tags.get(ORIGIN, root.id)
-        below, cursor = {root.id}, None
+        children: dict[str, list[str]] = {}
+        cursor = None
         while True:
             page = network.send((PromiseSearch("pending", {ORIGIN: origin}, CANCEL_PAGE, cursor),))[0]
-            requests: list[Request] = []
             for promise in page.promises or ():
-                kind = promise.tags.get(CALL_TAG, "").partition("|")[0]
-                if promise.tags.get(PARENT) in below and promise.id not in below and kind != DETACHED:
-                    below.add(promise.id)
-                    requests.append(PromiseSettle(promise.id, "rejected_canceled"))
-            if requests:
-                network.send(requests)
+                if promise.id != root.id and promise.tags.get(CALL_TAG, "").partition("|")[0] != DETACHED:
+                    children.setdefault(promise.tags.get(PARENT, ""), []).append(promise.id)
             cursor = page.cursor
             if cursor is None:
-                return
+                break
+        below, at = [root.id], 0
+        while at < len(below):  # pages come in the order of ids, which says nothing where a program chose them
+            below += children.pop(below[at], ())
+            at += 1
+        for start in range(1, len(below), CANCEL_PAGE):
+            network.send([PromiseSettle(id, "rejected_canceled") for id in below[start : start + CANCEL_PAGE]])
 
 
 def _inside() -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import sys
 import time
@@ -18,6 +17,7 @@ from resonate.errors import UsageError
 from resonate.execution.call import PLAIN, Call
 from resonate.execution.commands import LFC, LFI, RFC, RFI, Choice, Command, Detached, Latent, Mapped, Promise, Sleep
 from resonate.execution.execution import Execution
+from resonate.logger import Logger
 from resonate.options import Options
 from resonate.registry import Registry
 from resonate.retry_policies import LONGEST, Never
@@ -27,7 +27,6 @@ from resonate.values import digest, encode
 T = TypeVar("T")
 
 _DEFAULT: Final = Options()
-_LOG: Final = logging.getLogger("resonate.function")
 
 
 Described = tuple[Callable[..., Any], str, int, Signature]
@@ -137,20 +136,6 @@ class Info:
     def branch_id(self) -> str:
         """The id of the execution this call belongs to."""
         return self._execution.branch
-
-
-class Logger(logging.LoggerAdapter[logging.Logger]):
-    """Logs with the id of the call; a client's `log_level` applies to it."""
-
-    def __init__(self, root: str, id: str, level: int) -> None:
-        super().__init__(_LOG, {"root": root, "id": id})
-        self._level = level
-
-    def isEnabledFor(self, level: int) -> bool:  # noqa: N802  (the standard library's name)
-        return level >= self._level and self.logger.isEnabledFor(level)
-
-    def process(self, msg: Any, kwargs: Any) -> tuple[Any, Any]:
-        return f"[{self.extra['id']}] {msg}", kwargs  # type: ignore[index]
 
 
 class _Draws:

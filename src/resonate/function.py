@@ -103,3 +103,6 @@ class Function(Generic[P, R]):
     def begin_rpc(self, id: str, *args: Any, **kwargs: Any) -> Any:
         """`Resonate.begin_rpc` of this function, with the options of this wrapper."""
         return self._client._start(id, self, args, kwargs, self._opts, remote=True)
+
+
+__all__ = ["Function"]

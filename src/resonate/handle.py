@@ -161,3 +161,6 @@ def _call_soon(loop: asyncio.AbstractEventLoop, arrived: asyncio.Future[None]) -
 
     if not loop.is_closed():
         loop.call_soon_threadsafe(set_result)
+
+
+__all__ = ["Handle"]

@@ -175,7 +175,17 @@ def _tags(value: Any) -> dict[str, str]:
     for key, tag in value.items():
         if not isinstance(key, str) or not isinstance(tag, str):
             raise TypeError(f"tags must be `dict[str, str]`, got {type(key).__name__} {key!r}: {type(tag).__name__}")
+        if not _storable(key + tag):
+            raise ValueError(f"tag {key!r} holds a NUL or a lone surrogate, which cannot be stored")
     return dict(value)
+
+
+def _storable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text
 
 
 def _target(value: Any) -> str:

@@ -19,12 +19,13 @@ Found = tuple[str, Callable[..., Any], int]
 class Registry:
     """(name, version) to function and back. Safe to use from several threads."""
 
-    __slots__ = ("_by_func", "_by_name", "_lock", "_newest")
+    __slots__ = ("_by_func", "_by_name", "_encoders", "_lock", "_newest")
 
     def __init__(self) -> None:
         self._by_name: dict[str, dict[int, Found]] = {}
         self._newest: dict[str, Found] = {}
         self._by_func: dict[Callable[..., Any], Found] = {}
+        self._encoders: dict[str, Any] = {}
         self._lock = Lock()
 
     def add(self, func: Callable[..., Any], name: str | None = None, version: int = 1) -> None:
@@ -50,6 +51,8 @@ class Registry:
         if not name and func.__name__ == "<lambda>":
             raise ValueError("name required when registering a lambda function")
         name = name or func.__name__
+        if "\0" in name or not _is_text(name):
+            raise ValueError(f"name {name[:80]!r} holds a NUL or a lone surrogate, which cannot be stored")
         found = (name, func, version)
         with self._lock:
             versions = self._by_name.setdefault(name, {})
@@ -107,6 +110,14 @@ class Registry:
         found = self._newest.get(func) if version == 0 else self._by_name.get(func, {}).get(version)
         return found if found is not None else (func, None, version or 1)
 
+    def read_with(self, name: str, encoder: Any) -> None:
+        """Have calls of `name` that come from elsewhere read with `encoder`."""
+        self._encoders[name] = encoder
+
+    def encoder(self, name: str) -> Any:
+        """What calls of `name` are read with, or None for our own form."""
+        return self._encoders.get(name)
+
     def names(self) -> tuple[str, ...]:
         """What is registered, as text for messages: `charge`, `refund version 2`."""
         with self._lock:
@@ -115,6 +126,14 @@ class Registry:
                 for name, versions in sorted(self._by_name.items())
                 for number in sorted(versions)
             )
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 __all__ = ["Found", "Registry"]

@@ -68,7 +68,7 @@ class Resonate:
     ) -> None:
         check_parts(dependencies, group, log_level, message_source, pid, registry, store, ttl)
         settings = resolve(
-            url=url,
+            url=url if store is None or not isinstance(url, str) else None,
             auth=auth,
             token=token,
             group=group,
@@ -137,6 +137,8 @@ class Resonate:
             plain = check_function(func.func if isinstance(func, Function) else func)
             self._core.shared.registry.add(plain, name, version)
             registered, _, _ = self._core.shared.registry.get(plain)
+            if self._opts.encoder is not None:
+                self._core.shared.registry.read_with(registered, self._opts.encoder)
             self._core.registered()
             return Function(self, registered, plain, version, self._opts)
 
@@ -299,6 +301,9 @@ class Resonate:
         """
         if (not callable(func) and callable(cron)) or (_looks_like_cron(func) and not _looks_like_cron(cron)):
             func, cron = cron, func
+        check_id(id)
+        if not isinstance(cron, str):
+            raise TypeError(f"cron must be `str`, got {type(cron).__name__}")
         core, opts = self._core, self._opts.merged(Options.CLIENT, timeout=timeout, version=version)
         call = core.call(func, args, kwargs, opts, remote=True)
         core.define_schedule(id, cron, call, opts)

@@ -105,6 +105,21 @@ def test_mistakes_of_the_program_are_not_tried_again() -> None:
     assert run.advance() == DONE
 
 
+class Odd:
+    def next(self, attempt: int) -> Any:
+        return "soon"
+
+
+@pytest.mark.parametrize("policy", [Odd(), lambda func: "never"], ids=["no number", "no policy"])
+def test_a_policy_that_fails_is_the_error_of_the_call_with_its_cause(policy: Any) -> None:
+    run = Machine().start(calling(Failing(9).step(), retry_policy=policy))
+
+    assert run.advance() == DONE
+    with pytest.raises(TypeError, match="retry_policy") as caught:
+        run.result()
+    assert isinstance(caught.value.__cause__, ConnectionError)
+
+
 def test_nobody_waits_for_an_attempt_beyond_the_deadline() -> None:
     failing = Failing(9)
     run = Machine().start(calling(failing.step(), retry_policy=Constant(delay=30)), timeout_ms=20_000)

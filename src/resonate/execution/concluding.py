@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from resonate.errors import EncodeError, ForgottenCommand, NonDeterminismError, UsageError
+from resonate.errors import EncodeError, ForgottenCommand, IdTooLong, NonDeterminismError, UsageError
 from resonate.execution.call import Call, Settled
 from resonate.execution.commands import Yieldable
 from resonate.execution.coroutine import Outcome, Raised, Returned
@@ -47,7 +47,7 @@ def conclude(call: Call, outcome: Outcome, now: Callable[[], int]) -> Settled | 
 
 def _retry_delay(call: Call, error: BaseException, now: Callable[[], int]) -> float | None:
     options = call.options
-    if isinstance(error, (UsageError, EncodeError, NonDeterminismError)):
+    if isinstance(error, (UsageError, EncodeError, NonDeterminismError, IdTooLong)):
         return None
     if options.non_retryable_exceptions and isinstance(error, options.non_retryable_exceptions):
         return None

@@ -365,7 +365,7 @@ class Execution:
 
     def suspend(self) -> TaskSuspend:
         """The request that gives the task up until one of the awaited promises is settled."""
-        actions = tuple(PromiseRegisterCallback(id, self.id) for id in self.awaited)
+        actions = tuple(PromiseRegisterCallback(id, self.id) for id in list(self.awaited))
         return TaskSuspend(self.id, self.version, actions, False)
 
     def wakes_at(self) -> float:

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from threading import Event, Lock
 from typing import Any, Final
 
+from resonate.execution.call import Call
 from resonate.execution.coroutine import Outcome, Returned
 from resonate.execution.execution import Execution
 from resonate.options import Options
@@ -92,6 +93,7 @@ class Held:
         "pumped",
         "since",
         "suspended",
+        "timed",
         "tracks",
         "writing",
     )
@@ -105,5 +107,6 @@ class Held:
         self.suspended = False
         self.listening = False
         self.since = 0.0
+        self.timed: list[Call] = []
         self.tracks: list[Any] | None = None
         self.pumped = False

@@ -10,9 +10,11 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+from msgspec.structs import replace
+
 from resonate.errors import DecodeError, ExecutionStopped, FunctionNotFound, ResonateStoreError
 from resonate.execution.call import Call
-from resonate.execution.records import KEY_TAG
+from resonate.execution.records import CALL_TAG, KEY_TAG, split
 from resonate.options import Options
 from resonate.protocol.records import Execute, Promise, Value
 from resonate.protocol.requests import (
@@ -85,6 +87,9 @@ class Intake:
         promise, task = answer.promise, answer.task
         assert promise is not None
         assert task is not None
+        if options is None:  # whoever waits for it in this process may have asked for more than the record keeps
+            waiting = self._worker.watch.completions.get(promise.id)
+            options = waiting.options if waiting is not None and waiting.options != _DEFAULT else None
         try:
             root = root_call(promise, self._worker.registry, options)
         except FunctionNotFound as error:
@@ -202,14 +207,22 @@ def root_call(promise: Promise, registry: Registry, options: Options | None = No
         DecodeError: the record is no invocation, or its arguments cannot be read.
         TypeError: the arguments do not fit the function.
     """
-    encoder = options.encoder if options is not None else None
-    call = decode_call(promise.param.data, promise.param.headers, encoder=encoder)
+    encoder = options.encoder if options is not None else _encoder_of(promise, registry)
+    try:
+        call = decode_call(promise.param.data, promise.param.headers, encoder=encoder)
+    except DecodeError:
+        if options is not None or encoder is None:
+            raise
+        encoder = None  # its caller has not set the encoder that the function was registered with
+        call = decode_call(promise.param.data, promise.param.headers)
     name, func, version = registry.find(call.func, call.version)
     signature = describe(func)
     args, kwargs = retype(call, signature)
     signature.bind(args, kwargs)
     if options is None:
         options = _recorded_options(promise, call.retry)
+        if encoder is not None:
+            options = replace(options, encoder=encoder)
     return root_of(promise, name, func, version, signature, args, kwargs, options)
 
 
@@ -229,6 +242,11 @@ def root_of(
     root.name = name
     root.version = version
     return root
+
+
+def _encoder_of(promise: Promise, registry: Registry) -> Any:
+    tag = promise.tags.get(CALL_TAG)
+    return registry.encoder(split(tag)[3]) if tag is not None else None
 
 
 def _recorded_options(promise: Promise, retry: dict[str, Any] | None) -> Options:

@@ -51,15 +51,17 @@ class Leases:
     def stop(self) -> None:
         """End the thread. Idempotent."""
         self._stop.set()
-        thread = self._thread
+        with self._lock:
+            thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join()
 
     def _start(self) -> None:
         with self._lock:
             if self._thread is None and not self._stop.is_set():
-                self._thread = threading.Thread(target=self._run, name="resonate-heartbeat", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="resonate-heartbeat", daemon=True)
+                thread.start()
+                self._thread = thread  # once it runs, so that `stop` can join it
 
     def _run(self) -> None:
         while not self._stop.wait(self.ttl_ms / 2000):

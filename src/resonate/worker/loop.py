@@ -271,7 +271,12 @@ class Loop:
             outcome = Returned(await call.func(call.context, *call.args, **(call.kwargs or {})))
         except (KeyboardInterrupt, SystemExit):
             raise
-        except (ExecutionStopped, asyncio.CancelledError) as error:
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if call.stop is None and task is not None and task.cancelling():
+                self._worker.interrupted(track.held, error)
+            outcome = Raised(error)  # not asked for by anybody: an error of the function like any other
+        except ExecutionStopped as error:
             if call.stop is None:
                 self._worker.interrupted(track.held, error)
             return NOTHING
@@ -361,7 +366,7 @@ class Loop:
         ours = [track.lineage.task for track in self._tracks if track.lineage.task is not None]
         if ours:
             await asyncio.wait(ours, timeout=timeout)
-        others = asyncio.all_tasks() - {asyncio.current_task()}
+        others = asyncio.all_tasks() - {asyncio.current_task(), *(track.lineage.task for track in self._abandoned)}
         for task in others:
             task.cancel()
         if others:

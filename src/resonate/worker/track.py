@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
-from resonate.errors import UsageError
+from resonate.errors import NonDeterminismError, UsageError
 from resonate.execution import begin
 from resonate.execution.call import LATENT, Call
 from resonate.execution.commands import Command, Detached, Latent, Promise, Yieldable
@@ -228,6 +228,9 @@ class Track:
         with self.held.lock:
             try:
                 child = execution.begin(self.call, item)
+            except NonDeterminismError:  # the execution is halted: its code is closed, never told
+                self.open.add(pending)
+                return
             except BaseException as error:  # also the reason for which the function has been stopped
                 outcome: Outcome | None = Raised(error)
                 if self.call.stop is not None and swallowed(self.call):
@@ -249,7 +252,7 @@ class Track:
         for timer in getattr(self.loop.loop, "_scheduled", ()):
             if not timer.cancelled():
                 limit = getattr(timer._callback, "__self__", None)
-                if isinstance(limit, asyncio.Timeout) and limit._task in self.tasks:
+                if isinstance(limit, asyncio.Timeout) and limit._task in self.tasks:  # type: ignore[attr-defined]
                     return True
         return False
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from resonate.errors import DecodeError, ExecutionHalted, ResonateStoreError
+from resonate.errors import DecodeError, ExecutionHalted, ResonateShutdownError, ResonateStoreError
 from resonate.execution.call import outcome_of
 from resonate.execution.coroutine import Outcome, Raised
 from resonate.execution.records import HALT_TAG
@@ -49,6 +49,8 @@ class Watch:
         completion = self.completions.get(id)
         if completion is None:
             completion = self.completions.setdefault(id, Completion(id, returns, options))
+            if self._worker.stopped:
+                completion.complete(Raised(ResonateShutdownError("the client was stopped")))
         return completion
 
     def listen(self, completion: Completion) -> None:

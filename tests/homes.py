@@ -1,0 +1,97 @@
+"""What the tests of durable functions share: two homes to run them in, and eviction on purpose."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+from resonate import Resonate
+from resonate.testing import World
+from resonate.worker.worker import Worker
+
+PATIENCE = 20.0
+"""Real seconds after which something that other threads should bring about counts as lost."""
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that other threads bring about."""
+    limit = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < limit, "it never happened"
+        time.sleep(0.0005)
+
+
+class Home:
+    """A client, on threads or in a world, whose suspended executions stay warm or are evicted.
+
+    Args:
+        kind: "threads" or "world".
+        evict: whether `suspended` closes the frames, so that what follows is a replay.
+    """
+
+    def __init__(self, kind: str, evict: bool = False) -> None:
+        self.evict = evict
+        self.world = World() if kind == "world" else None
+        self.client: Resonate = Resonate(workers=2) if self.world is None else self.world.client()
+
+    @property
+    def worker(self) -> Worker:
+        return self.client._core.started()
+
+    def suspended(self, id: str, awaiting: str | None = None) -> None:
+        """Return once `id` has suspended; its frames are gone then if this home evicts.
+
+        Args:
+            awaiting: a promise that it makes before; it may suspend for other reasons earlier.
+        """
+        worker = self.worker
+        storage = worker.network.service.storage  # type: ignore[attr-defined]
+        if self.world is not None:
+            self.world.settle()
+            if awaiting is not None:
+                self.world.run_until(lambda: storage.promise(awaiting) is not None)
+                self.world.settle()
+        until(lambda: awaiting is None or storage.promise(awaiting) is not None)
+
+        def rests() -> bool:
+            held = worker.warm.get(id)
+            if held is None or not held.suspended or held.writing.locked():
+                return False
+            return bool(storage.task(id).state == "suspended")  # and nothing has woken it again yet
+
+        until(rests)
+        if self.evict:
+            self.close(id)
+
+    def close(self, id: str) -> None:
+        """Evict the suspended execution `id`."""
+        worker = self.worker
+
+        def evicted() -> bool:
+            held = worker.warm.get(id)
+            if held is not None:
+                worker.evict(held)
+            return id not in worker.warm
+
+        until(evicted)
+
+    def resolve(self, id: str, data: str | None = None) -> None:
+        """Settle a promise as somebody outside does."""
+        self.client.promises.resolve(id, data=data)
+
+    def start(self, id: str, func: Callable[..., Any], *args: Any) -> Any:
+        """Register `func` and begin it."""
+        self.client.register(func)
+        return self.client.begin_run(id, func, *args)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.client.stop()
+        if self.world is not None:
+            self.world.stop()
