@@ -135,8 +135,8 @@ class Service:
                     answers, error = self._alone(requests, chain, trusted, now)
             finally:
                 self._lead.release()
-            if self._queue:
-                self._pass_on()
+                if self._queue:
+                    self._pass_on()
         else:
             call = _Call(requests, chain, trusted, now)
             self._wait(call)
@@ -153,9 +153,11 @@ class Service:
 
     def fire(self, now: int, limit: int) -> int:
         """Fire up to `limit` of what is due at `now` in one transaction; returns how many."""
-        with self._lead:
-            fired = self.timers.fire(now, limit)
-        self._pass_on()
+        try:
+            with self._lead:
+                fired = self.timers.fire(now, limit)
+        finally:
+            self._pass_on()
         self._after()
         return fired
 

@@ -1,0 +1,122 @@
+"""Many callers, one transaction: what becomes of those who wait when the storage fails."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from resonate.clock import SettableClock
+from resonate.errors import StorageUnavailable
+from resonate.protocol.requests import PromiseCreate, PromiseGet, Response
+from resonate.service.service import Service
+from resonate.storage.memory import MemoryStorage
+
+LATER = 2**52
+
+
+class Slow(MemoryStorage):
+    """Commits when it is told to, and fails as often as it is told to."""
+
+    immediate = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached = threading.Event()
+        self.go = threading.Event()
+        self.failures = 0
+        self.commits = 0
+
+    def commit(self) -> None:
+        self.reached.set()
+        assert self.go.wait(10)
+        self.commits += 1
+        if self.failures:
+            self.failures -= 1
+            raise StorageUnavailable("no room")
+
+
+class Callers:
+    """Threads that each send one request, while the first holds the storage."""
+
+    def __init__(self, storage: Slow, count: int) -> None:
+        self.service = Service(storage, SettableClock())
+        self.outcomes: dict[str, Response | Exception] = {}
+        first = self._start("first")
+        assert storage.reached.wait(10)
+        self.threads = [first, *(self._start(f"p{n}") for n in range(count))]
+        while len(self.service._queue) < count:
+            pass
+        storage.go.set()
+        for thread in self.threads:
+            thread.join(10)
+            assert not thread.is_alive()
+
+    def _start(self, id: str) -> threading.Thread:
+        def call() -> None:
+            try:
+                self.outcomes[id] = self.service.handle([PromiseCreate(id, LATER)])[0]
+            except StorageUnavailable as error:
+                self.outcomes[id] = error
+
+        thread = threading.Thread(target=call)
+        thread.start()
+        return thread
+
+    def failed(self) -> list[str]:
+        return sorted(id for id, outcome in self.outcomes.items() if isinstance(outcome, Exception))
+
+
+def test_those_who_wait_are_served_in_one_transaction() -> None:
+    storage = Slow()
+    callers = Callers(storage, 20)
+
+    assert callers.failed() == []
+    assert len(callers.outcomes) == 21
+    assert storage.commits == 2
+
+
+def test_those_who_wait_behind_a_failure_are_served() -> None:
+    storage = Slow()
+    storage.failures = 1
+    callers = Callers(storage, 5)
+
+    assert callers.failed() == ["first"]
+    assert len(callers.outcomes) == 6
+
+
+def test_everybody_is_told_of_a_storage_that_goes_on_failing() -> None:
+    storage = Slow()
+    storage.failures = 1000
+    callers = Callers(storage, 5)
+
+    assert len(callers.failed()) == 6
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit])
+def test_an_interrupted_leader_leaves_no_waiter_behind(interruption: Any) -> None:
+    storage = MemoryStorage()
+    service = Service(storage, SettableClock())
+    woken: list[str] = []
+
+    def interrupted(effects: Any) -> None:
+        storage.apply = apply  # type: ignore[method-assign]
+        waiter.start()
+        while not service._queue:
+            pass
+        raise interruption
+
+    def wait() -> None:
+        service.handle([PromiseGet("p")])
+        woken.append("waiter")
+
+    waiter = threading.Thread(target=wait)
+    apply = storage.apply
+    storage.apply = interrupted  # type: ignore[method-assign]
+
+    with pytest.raises(interruption):
+        service.handle([PromiseCreate("p", LATER)])
+
+    waiter.join(10)
+    assert woken == ["waiter"]
