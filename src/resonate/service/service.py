@@ -110,6 +110,7 @@ class Service:
 
     def subscribe(self, subscription: Subscription) -> None:
         """Have messages for `subscription` kept for it and announced to it, waiting ones included."""
+        self.storage.watch(subscription.group, self._after)
         self.delivery.subscribe(subscription)
 
     def handle(
@@ -292,6 +293,9 @@ class Service:
         fresh = storage.fresh()
         if fresh:
             self.delivery.hand_out(fresh)
+            move = self.delivery.next_move()
+            if move is not None and move < self.timers.wakes_at:
+                self.timers.look_again()
         due = storage.next_due()
         if due is not None and due < self.timers.wakes_at:
             self.timers.look_again()
