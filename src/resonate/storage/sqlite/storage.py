@@ -137,10 +137,12 @@ class SqliteStorage:
     # ---- timers and outbox ---------------------------------------------------------------------------
 
     def due(self, now: int, limit: int) -> list[Timer]:
-        if not self._due_unknown and (self._next_due is None or now < self._next_due):
+        if not self._due_unknown and not self._begun and (self._next_due is None or now < self._next_due):
             return []
         found: list[Timer] = []
         with self._connection.reading():
+            if self._begun:
+                self._rows.flush()
             for kind, statement in _DUE:  # promises first: the steps of a task look at its promise
                 rows = self._connection.execute(statement, (now, limit - len(found)))
                 found += [(kind, row[0]) for row in rows]  # type: ignore[misc]
