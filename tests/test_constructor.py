@@ -165,7 +165,6 @@ def test_a_parameter_of_a_wrong_value_is_a_value_error_that_names_it(given: dict
 @pytest.mark.parametrize(
     ("url", "home"),
     [
-        ("sqlite:///app.db", "one SQLite file"),
         ("postgres://h/db", "PostgreSQL"),
         ("postgresql://h/db", "PostgreSQL"),
         ("http://h:8001", "a Resonate server"),

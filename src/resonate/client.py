@@ -54,6 +54,7 @@ from resonate.retry_policies import seconds, to_wire
 from resonate.service.service import Service
 from resonate.settings import Settings
 from resonate.signatures import Signature, describe
+from resonate.storage.base import Storage
 from resonate.storage.memory import MemoryStorage
 from resonate.stores import PromiseClient, ScheduleClient, network_for
 from resonate.values import decode_call, digest, encode_call
@@ -157,6 +158,7 @@ class Client:
             self._worker.stop(patience)
             if self._service is not None:
                 self._service.stop()
+                self._service.storage.close()
 
     def bind(self, loop: asyncio.AbstractEventLoop) -> None:
         """Have async functions run on `loop`, if the client has not started yet."""
@@ -359,9 +361,9 @@ class Client:
         if self._store is not None:
             network = network_for(self._store, self._message_source, settings.group, settings.pid)
         else:
-            self._service = Service(MemoryStorage(), SystemClock())
-            self._service.start()
-            network = EmbeddedNetwork(self._service, settings.group, settings.pid, catch_all=True)
+            self._service = open_service(settings)
+            alone = not self._service.storage.shared
+            network = EmbeddedNetwork(self._service, settings.group, settings.pid, catch_all=alone)
         worker = Worker(
             network,
             self.shared.registry,
@@ -474,6 +476,33 @@ class Client:
 def _inside() -> bool:
     """Whether this is called from a durable function: it must not wait for room that it takes itself."""
     return Pool.inside() is not None or CURRENT.get() is not None
+
+
+def open_service(settings: Settings) -> Service:
+    """The service on the storage that the URL names, started; what a dead process of our pid held is free again.
+
+    Raises:
+        ResonateStoreError: the storage cannot be opened.
+        UsageError: another live process goes by our pid.
+    """
+    storage: Storage
+    if settings.file is None:
+        storage = MemoryStorage()
+    else:
+        from resonate.storage.sqlite.storage import SqliteStorage  # brings sqlite3: only for those who ask for it
+
+        storage = SqliteStorage(settings.file)
+    service = Service(storage, SystemClock())
+    try:
+        left = storage.claim(settings.pid)
+        if left:
+            _LOG.info("pid %s is back: %d tasks of its last process go on at once", settings.pid, len(left))
+            service.handle([TaskRelease(id, version) for id, version in left], trusted=True)
+    except BaseException:
+        storage.close()
+        raise
+    service.start()
+    return service
 
 
 def _unchanged(args: tuple[Any, ...], signature: Signature) -> bool:

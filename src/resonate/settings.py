@@ -16,6 +16,7 @@ from resonate.errors import NotSupported
 from resonate.models.message_source import MessageSource
 from resonate.models.store import Store
 from resonate.registry import Registry
+from resonate.storage.sqlite import location
 
 THREADS_MAX: Final = 32
 MAX_CONCURRENT: Final = 1000
@@ -28,7 +29,6 @@ MEMORY: Final = "memory:"
 LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 _LATER: Final = {
-    "sqlite": "one SQLite file",
     "postgres": "PostgreSQL",
     "postgresql": "PostgreSQL",
     "http": "a Resonate server",
@@ -38,9 +38,13 @@ _LATER: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a client was told, resolved. `url` None means: in the memory of this process."""
+    """What a client was told, resolved. `url` None means: in the memory of this process.
+
+    `file` is where a `sqlite:` URL points to, fixed when the client is made.
+    """
 
     url: str | None
+    file: location.Location | None
     auth: tuple[str, str] | None
     token: str | None
     group: str
@@ -120,16 +124,20 @@ def resolve(
     if workers is not None:
         _whole("workers", workers, 0)
     _whole("max_concurrent", max_concurrent, 1)
+    url = check_url(url or env.get("RESONATE_URL") or _from_host(env))
+    # Where writes wait for a disk, threads mostly wait too, and those that wait together share a commit.
+    threads = os.cpu_count() or 1 if url is None else THREADS_MAX
     user = env.get("RESONATE_USERNAME")
     return Settings(
-        url=check_url(url or env.get("RESONATE_URL") or _from_host(env)),
+        url=url,
+        file=None if url is None else location.parse(url),
         auth=tuple(auth) if auth else ((user, env.get("RESONATE_PASSWORD", "")) if user else None),
         token=token or env.get("RESONATE_TOKEN") or None,
         group=group,
         pid=pid or uuid.uuid4().hex,
         ttl=ttl,
         log_level=level_of(log_level),
-        workers=min(THREADS_MAX, workers or os.cpu_count() or 1),
+        workers=min(THREADS_MAX, workers or threads),
         max_concurrent=max_concurrent,
     )
 
@@ -138,13 +146,15 @@ def check_url(url: str | None) -> str | None:
     """`url`, if it names a home that exists.
 
     Raises:
-        ValueError: no URL, or of an unknown kind.
+        ValueError: no URL, of an unknown kind, or with an option that its kind does not have.
         NotSupported: of a kind that this version does not have.
     """
     if url is None or url == MEMORY:
         return None
     shown = _shown(url)
     scheme = urlsplit(url).scheme
+    if scheme == "sqlite":
+        return url
     if scheme in _LATER:
         raise NotSupported(
             f"url {shown!r} asks for {_LATER[scheme]}, which this version of resonate does not have yet. "

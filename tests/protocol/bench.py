@@ -15,7 +15,9 @@ from resonate.protocol.records import EMPTY, Execute, Promise, Task, Unblock, Va
 from resonate.protocol.requests import Request, Response
 from resonate.protocol.validation import check
 from resonate.service.service import Service
+from resonate.storage.base import Storage
 from resonate.storage.memory import MemoryStorage
+from tests import files
 
 from .model import Model
 
@@ -81,19 +83,23 @@ class Bench:
         return sorted((row["id"], row["timeout"]) for row in self.snap("promiseTimeouts"))
 
 
-def machine(**options: Any) -> Bench:
-    service = new_service(**options)
+def machine(storage: Storage | None = None, **options: Any) -> Bench:
+    service = new_service(storage, **options)
     return Bench(lambda request, now: service.handle([request], now=now)[0])
 
 
-def machine_handle() -> Callable[[Request, int | None], Response]:
+def sqlite(**options: Any) -> Bench:
+    return machine(files.emptied(), **options)
+
+
+def machine_handle(storage: Storage | None = None) -> Callable[[Request, int | None], Response]:
     """The machine behind a server that has checked the request already."""
-    service = new_service()
+    service = new_service(storage)
     return lambda request, now: service.handle([request], trusted=True, now=now)[0]
 
 
-def new_service(**options: Any) -> Service:
-    return Service(MemoryStorage(), SettableClock(0), debug=True, **options)
+def new_service(storage: Storage | None = None, **options: Any) -> Service:
+    return Service(MemoryStorage() if storage is None else storage, SettableClock(0), debug=True, **options)
 
 
 def model(**options: Any) -> Bench:

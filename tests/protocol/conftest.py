@@ -1,4 +1,4 @@
-"""Every rule is asked of the machine, and of the slow model that it is compared with elsewhere."""
+"""Every rule is asked of the machine, in memory and on a file, and of the slow model it is compared with elsewhere."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from . import bench
 from .bench import Bench
 
-SUBJECTS = {"machine": bench.machine, "model": bench.model}
+SUBJECTS = {"machine": bench.machine, "sqlite": bench.sqlite, "model": bench.model}
 
 
 @pytest.fixture(params=list(SUBJECTS))

@@ -7,16 +7,18 @@ from resonate.protocol.requests import Request, Response
 from resonate.protocol.rows import View
 from resonate.service.service import Service
 from resonate.storage.memory import MemoryStorage
+from resonate.storage.sqlite.storage import SqliteStorage
+from tests import files
 
 from .invariants import PromiseRow, State, TaskRow
 from .model import Model
 
 
 class Subject:
-    """The machine on memory storage, behind its service."""
+    """The machine on a storage, in memory unless told otherwise, behind its service."""
 
-    def __init__(self) -> None:
-        self.storage = MemoryStorage()
+    def __init__(self, storage: MemoryStorage | SqliteStorage | None = None) -> None:
+        self.storage = MemoryStorage() if storage is None else storage
         self.service = Service(self.storage, SettableClock(0), debug=True)
 
     def handle(self, request: Request, now: int) -> Response:
@@ -24,6 +26,11 @@ class Subject:
 
     def state(self) -> State:
         return view_state(self.storage)
+
+
+def on_file() -> Subject:
+    """The machine on a file of SQLite."""
+    return Subject(files.emptied())
 
 
 def view_state(view: View) -> State:

@@ -16,6 +16,7 @@ import pytest
 from resonate.protocol import wire
 from resonate.protocol.requests import Request, Response
 from resonate.service.service import Service
+from tests import files
 
 from . import bench, player
 from .player import Answer
@@ -86,9 +87,16 @@ def _door(handle: Callable[[Request, int | None], Response]) -> Answer:
     return lambda body: wire.answer(body, handle, debug=True)
 
 
-@pytest.fixture(params=["machine", "model"])
+HANDLES: dict[str, Callable[[], Callable[[Request, int | None], Response]]] = {
+    "machine": bench.machine_handle,
+    "sqlite": lambda: bench.machine_handle(files.emptied()),
+    "model": bench.model_handle,
+}
+
+
+@pytest.fixture(params=list(HANDLES))
 def answer(request: pytest.FixtureRequest) -> Answer:
-    return _door(bench.machine_handle() if request.param == "machine" else bench.model_handle())
+    return _door(HANDLES[request.param]())
 
 
 RECORDINGS = [name for name in player.recordings() if name != "divergences"]

@@ -18,7 +18,9 @@ from resonate.protocol.records import EMPTY, Promise, Schedule
 from resonate.protocol.rows import PromiseRow, Resume, Send, TaskRow, is_external
 from resonate.protocol.steps import Rules
 from resonate.service.service import Service
+from resonate.storage.base import Storage
 from resonate.storage.memory import MemoryStorage
+from tests import files
 
 from . import scripts
 from .bench import begin, create, external, fulfill, resolve, suspend, targeted
@@ -132,10 +134,11 @@ def test_equal_inputs_give_equal_steps_and_neither_a_step_alone_nor_a_read_chang
         storage.apply(first[1])
 
 
+@pytest.mark.parametrize("storage", [MemoryStorage, files.emptied])
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_batch_answers_like_its_requests_one_by_one(seed: int) -> None:
+def test_a_batch_answers_like_its_requests_one_by_one(seed: int, storage: Callable[[], Storage]) -> None:
     alone = Service(MemoryStorage(), SettableClock(0), debug=True)
-    together = Service(MemoryStorage(), SettableClock(0), debug=True)
+    together = Service(storage(), SettableClock(0), debug=True)
     batch: list[rq.Request] = []
     at = 0
     for now, request, _, _ in script(seed):

@@ -23,6 +23,7 @@ from resonate.protocol.validation import check
 from resonate.protocol.wire import encode_request
 from resonate.service.service import Service
 from resonate.storage.memory import MemoryStorage
+from tests import files
 
 TARGET = {"resonate:target": "poll://any@g"}
 ROOT = TaskCreate("p", 1_000_000, PromiseCreate("w", 1_000_000, tags=TARGET))
@@ -35,10 +36,15 @@ def child(timeout_at: int, tags: dict[str, str]) -> PromiseWrite:
 
 
 def played(before: Sequence[Request], batch: Sequence[Request], now: int) -> tuple[list[Response], object]:
-    service = Service(MemoryStorage(), SettableClock(0), debug=True)
-    service.handle([ROOT, *before], now=0)
-    answers = service.handle(batch, chain=True, trusted=True, now=now)
-    return answers, service.handle([DebugSnap()], now=now)[0].snapshot
+    """What a batch answers and leaves, in memory and, equally, on a file."""
+    found = []
+    for storage in (MemoryStorage(), files.emptied()):
+        service = Service(storage, SettableClock(0), debug=True)
+        service.handle([ROOT, *before], now=0)
+        answers = service.handle(batch, chain=True, trusted=True, now=now)
+        found.append((answers, service.handle([DebugSnap()], now=now)[0].snapshot))
+    assert found[0] == found[1]
+    return found[0]
 
 
 BEFORE: dict[str, list[Request]] = {

@@ -30,7 +30,7 @@ from resonate.protocol.requests import (
 )
 from resonate.protocol.steps import RETRY_TIMEOUT, Rules
 from resonate.service.delivery import Delivery, Subscription
-from resonate.service.timers import Timers
+from resonate.service.timers import EVERYTHING, Timers
 from resonate.storage.base import Storage, Transaction
 
 ROUNDS: Final = 8
@@ -111,6 +111,7 @@ class Service:
 
     def subscribe(self, subscription: Subscription) -> None:
         """Have messages for `subscription` kept for it and announced to it, waiting ones included."""
+        self.storage.watch(subscription.group, self._after)
         self.delivery.subscribe(subscription)
 
     def handle(
@@ -148,7 +149,7 @@ class Service:
 
     def tick(self, now: int | None = None) -> None:
         """Fire everything due, to a fixed point, on this thread."""
-        while self.fire(self.now() if now is None else now, limit=1_000_000):
+        while self.fire(self.now() if now is None else now, limit=EVERYTHING):
             pass
 
     def fire(self, now: int, limit: int) -> int:
@@ -255,7 +256,7 @@ class Service:
         rules, handlers, checked = self.rules, machine.HANDLERS, trusted and not self.debug
         try:
             for request in requests:
-                answer = None if checked else self._check(request, trusted)
+                answer = None if checked else self._check(transaction, request, trusted)
                 if answer is None:
                     answer, effects = handlers[type(request)](transaction, request, now, rules)
                     if effects:
@@ -268,15 +269,15 @@ class Service:
             return answers, ResonateStoreError(f"{type(error).__name__}: {error}", 500)
         return answers, None
 
-    def _check(self, request: Request, trusted: bool) -> Response | None:
+    def _check(self, transaction: Transaction, request: Request, trusted: bool) -> Response | None:
         if isinstance(request, _DEBUG):
-            return self._debug(request)
+            return self._debug(transaction, request)
         if trusted:
             return None
         problem = validation.check(request, strict=self.rules.strict)
         return None if problem is None else Response(400, error=problem)
 
-    def _debug(self, request: Request) -> Response | None:
+    def _debug(self, transaction: Transaction, request: Request) -> Response | None:
         if not self.debug:
             return Response(403, error="debug operations are not enabled")
         match request:
@@ -288,8 +289,7 @@ class Service:
                 self._debug_now = 0
             case DebugTick(time):
                 self._debug_now = max(self._debug_now, time)
-                while self.timers.fire(self._debug_now, 1_000_000):
-                    pass
+                self.timers.fire_within(transaction, self._debug_now)
         return None
 
     def _after(self) -> None:
@@ -298,6 +298,9 @@ class Service:
         fresh = storage.fresh()
         if fresh:
             self.delivery.hand_out(fresh)
+            move = self.delivery.next_move()
+            if move is not None and move < self.timers.wakes_at:
+                self.timers.look_again()
         due = storage.next_due()
         if due is not None and due < self.timers.wakes_at:
             self.timers.look_again()

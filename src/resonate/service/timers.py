@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Final
 
 from resonate.protocol import steps
 from resonate.protocol.footprint import Footprint
-from resonate.storage.base import PROMISE, SCHEDULE, TASK, Timer
+from resonate.storage.base import PROMISE, SCHEDULE, TASK, Timer, Transaction
 
 if TYPE_CHECKING:
     from resonate.service.service import Service
 
 BATCH: Final = 100
 """Timers fired in one transaction; requests are served in between."""
+
+EVERYTHING: Final = 1_000_000
+"""Timers fired at once where somebody waits for all of them."""
 
 SWEEP: Final = 30.0
 """Seconds after which the sleeper looks by itself, whatever it has been told (protocol P5)."""
@@ -74,7 +77,7 @@ class Timers:
             self._changed.notify()
 
     def fire(self, now: int, limit: int) -> int:
-        """Fire up to `limit` due timers in one transaction; the caller leads the service."""
+        """Fire up to `limit` due timers in a transaction of their own; the caller leads the service."""
         service = self._service
         due = service.storage.due(now, limit)
         if not due:
@@ -82,16 +85,25 @@ class Timers:
         due.sort(key=lambda timer: _ORDER[timer[0]])
         transaction = service.storage.begin(lambda: _footprint(due))
         try:
-            for kind, id in due:
-                effects = _STEPS[kind](transaction, service.rules, id, now)
-                if effects:
-                    transaction.apply(effects)
+            self._apply(transaction, due, now)
             transaction.commit()
         except BaseException:
             transaction.rollback()
             service.storage.put_back(due)
             raise
         return len(due)
+
+    def fire_within(self, transaction: Transaction, now: int) -> None:
+        """Fire all that is due, to a fixed point, in a transaction that is under way."""
+        while due := self._service.storage.due(now, EVERYTHING):
+            due.sort(key=lambda timer: _ORDER[timer[0]])
+            self._apply(transaction, due, now)
+
+    def _apply(self, transaction: Transaction, due: list[Timer], now: int) -> None:
+        for kind, id in due:
+            effects = _STEPS[kind](transaction, self._service.rules, id, now)
+            if effects:
+                transaction.apply(effects)
 
     def _run(self) -> None:
         service = self._service

@@ -48,6 +48,9 @@ class Storage(Protocol):
     Then an event loop may run one, and one transaction without end serves all batches.
     """
 
+    shared: bool
+    """True if services of other processes may use the same rows."""
+
     def begin(self, footprint: Callable[[], Footprint]) -> Transaction:
         """Load and lock the rows of a batch; `footprint` says which, if the storage needs to know."""
 
@@ -68,3 +71,17 @@ class Storage(Protocol):
 
     def take(self, keys: Sequence[tuple[str, ...]]) -> list[Send]:
         """Remove messages from the outbox; those taken back or taken already are missing."""
+
+    def watch(self, group: str, changed: Callable[[], None]) -> None:
+        """Have `changed` called, on any thread, when another process may have put a message for `group` into the
+        outbox or changed what is due; `fresh` and `next_due` know then. Never where nothing is shared."""
+
+    def claim(self, pid: str) -> list[tuple[str, int]]:
+        """Be the one process that goes by `pid`: id and version of each task that a dead one holds under it.
+
+        Raises:
+            UsageError: another live process goes by that pid.
+        """
+
+    def close(self) -> None:
+        """Free files, locks and threads; nothing can be asked for any more. Idempotent."""

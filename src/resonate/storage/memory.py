@@ -37,6 +37,7 @@ class MemoryStorage:
     """Keeps everything in this process, for as long as it lives."""
 
     immediate = True
+    shared = False
 
     def __init__(self) -> None:
         self._clear()
@@ -135,6 +136,17 @@ class MemoryStorage:
     def take(self, keys: Sequence[tuple[str, ...]]) -> list[Send]:
         taken = (self._outbox.pop(key, None) for key in keys)
         return [send for send in taken if send is not None]
+
+    # ---- other processes: there are none ------------------------------------------------------
+
+    def watch(self, group: str, changed: Callable[[], None]) -> None:
+        """Nobody else can change anything."""
+
+    def claim(self, pid: str) -> list[tuple[str, int]]:
+        return []
+
+    def close(self) -> None:
+        """There is nothing to free."""
 
     # ---- effects ------------------------------------------------------------------------------------
 

@@ -1,0 +1,91 @@
+"""The tables, and how a file of an older version becomes one of this.
+
+A key is the id itself: it begins with its origin, and ids are compared bytewise, so a tree
+is one range of the primary key and a scan is in the order of ids. What is searched for is
+a column; the rest of a row is one blob (`codec`). The tables have a prefix and the version
+a table of its own, since the file may hold the tables of the user's program too.
+
+Migrations are numbered by their place in the list and run under the lock, in the
+transaction of whoever opens the file first. One that has been released never changes.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Final
+
+from resonate.errors import ResonateStoreError
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
+    (
+        """
+        CREATE TABLE resonate_promises (
+            id TEXT NOT NULL PRIMARY KEY,
+            state TEXT NOT NULL,
+            due INTEGER,
+            branch TEXT,
+            body BLOB NOT NULL
+        ) WITHOUT ROWID
+        """,
+        "CREATE INDEX resonate_promises_due ON resonate_promises (due) WHERE due IS NOT NULL",
+        "CREATE INDEX resonate_promises_branch ON resonate_promises (branch, id) WHERE branch IS NOT NULL",
+        """
+        CREATE TABLE resonate_tasks (
+            id TEXT NOT NULL PRIMARY KEY,
+            state TEXT NOT NULL,
+            due INTEGER,
+            pid TEXT,
+            body BLOB NOT NULL
+        ) WITHOUT ROWID
+        """,
+        "CREATE INDEX resonate_tasks_due ON resonate_tasks (due) WHERE due IS NOT NULL",
+        "CREATE INDEX resonate_tasks_pid ON resonate_tasks (pid) WHERE pid IS NOT NULL",
+        """
+        CREATE TABLE resonate_schedules (
+            id TEXT NOT NULL PRIMARY KEY,
+            due INTEGER NOT NULL,
+            body BLOB NOT NULL
+        ) WITHOUT ROWID
+        """,
+        "CREATE INDEX resonate_schedules_due ON resonate_schedules (due)",
+        # AUTOINCREMENT: a number is never given twice, so "above the last one I saw" finds all that is new.
+        """
+        CREATE TABLE resonate_outbox (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT,
+            id TEXT NOT NULL,
+            kind TEXT NOT NULL,
+            listener TEXT NOT NULL,
+            body BLOB NOT NULL,
+            UNIQUE (id, kind, listener)
+        )
+        """,
+    ),
+)
+
+TABLES: Final = ("resonate_promises", "resonate_tasks", "resonate_schedules", "resonate_outbox")
+
+
+def migrate(database: sqlite3.Connection, path: str) -> None:
+    """Bring the file to this version; the caller is inside a write transaction.
+
+    Raises:
+        ResonateStoreError: the file was written by a newer version.
+    """
+    version = _version(database)
+    if version > len(MIGRATIONS):
+        raise ResonateStoreError(
+            f"{path} was written by a newer version of resonate (schema {version}, this version knows up to "
+            f"{len(MIGRATIONS)}). Upgrade resonate here, or use another file; nothing was changed",
+            500,
+        )
+    for number, statements in enumerate(MIGRATIONS[version:], version + 1):
+        for statement in statements:
+            database.execute(statement)
+        database.execute("UPDATE resonate_schema SET version = ?", (number,))
+
+
+def _version(database: sqlite3.Connection) -> int:
+    if not database.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'resonate_schema'").fetchall():
+        database.execute("CREATE TABLE resonate_schema (version INTEGER NOT NULL)")
+        database.execute("INSERT INTO resonate_schema VALUES (0)")
+    return int(database.execute("SELECT version FROM resonate_schema").fetchone()[0])

@@ -1,0 +1,254 @@
+"""The storage in one SQLite file: transactions, timers and messages, shared with other processes.
+
+What this process knows without looking (rows in motion, the next due instant, the last
+message seen) is right for as long as `data_version` says that nobody else has written; it
+is compared at the beginning of each transaction and whenever another process calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, TypeVar
+
+from resonate.protocol.addresses import parse as parse_address
+from resonate.protocol.footprint import Footprint
+from resonate.protocol.records import ACQUIRED, Promise, Schedule
+from resonate.protocol.rows import PromiseRow, Send, TaskRow
+from resonate.storage.base import PROMISE, SCHEDULE, TASK, Timer
+from resonate.storage.sqlite import codec
+from resonate.storage.sqlite.connection import Connection
+from resonate.storage.sqlite.location import Location
+from resonate.storage.sqlite.locks import PidLock, forget_dead
+from resonate.storage.sqlite.peers import Peers
+from resonate.storage.sqlite.rows import Rows, outbox_key
+
+Read = TypeVar("Read")
+
+_VERSION: Final = "PRAGMA data_version"
+_DUE: Final = (
+    (PROMISE, "SELECT id FROM resonate_promises WHERE due <= ? ORDER BY due LIMIT ?"),
+    (TASK, "SELECT id FROM resonate_tasks WHERE due <= ? ORDER BY due LIMIT ?"),
+    (SCHEDULE, "SELECT id FROM resonate_schedules WHERE due <= ? ORDER BY due LIMIT ?"),
+)
+_NEXT_DUE: Final = (
+    "SELECT min(due) FROM (SELECT min(due) AS due FROM resonate_promises WHERE due IS NOT NULL "
+    "UNION ALL SELECT min(due) FROM resonate_tasks WHERE due IS NOT NULL "
+    "UNION ALL SELECT min(due) FROM resonate_schedules)"
+)
+_LAST_SEQ: Final = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'resonate_outbox'"
+_ARRIVED: Final = "SELECT kind, id, listener, body, seq FROM resonate_outbox WHERE seq > ? ORDER BY seq"
+_TAKE: Final = (
+    "DELETE FROM resonate_outbox WHERE kind = ? AND id = ? AND listener = ? RETURNING kind, id, listener, body"
+)
+_THERE: Final = "SELECT 1 FROM resonate_outbox WHERE kind = ? AND id = ? AND listener = ?"
+_LEFT_BY: Final = "SELECT id, body FROM resonate_tasks WHERE pid = ?"
+
+
+class SqliteStorage:
+    """Keeps everything in the file at `location`, for any number of processes.
+
+    Raises:
+        ResonateStoreError: the file cannot be opened; says why and what to do.
+    """
+
+    immediate = False
+    shared = True
+
+    def __init__(self, location: Location) -> None:
+        self._connection = Connection(location)
+        self._rows = SqliteTransaction(self, self._connection)
+        self._peers = Peers(location.path)
+        self._pid: PidLock | None = None
+        self._fresh: list[Send] = []
+        self._begun = False
+        with self._connection.reading():
+            self._version: int | None = self._data_version()
+            self._seen = int(self._connection.execute(_LAST_SEQ)[0][0])
+            self._next_due = self._read_next_due()
+        self._due_unknown = False
+
+    # ---- transaction -------------------------------------------------------------------------
+
+    def begin(self, footprint: Callable[[], Footprint]) -> SqliteTransaction:
+        self._connection.begin()
+        self._begun = True
+        try:
+            self._catch_up()
+            self._rows.load(footprint())
+        except BaseException:
+            self.rollback()
+            raise
+        return self._rows
+
+    def commit(self) -> None:
+        """Store what the transaction has done; for `SqliteTransaction`."""
+        rows, connection = self._rows, self._connection
+        rows.flush()
+        connection.commit()
+        sent, earliest = rows.sent, rows.earliest
+        if earliest is not None and (self._next_due is None or earliest < self._next_due):
+            self._next_due = earliest
+        if sent:
+            self._fresh += sent
+            self._seen = rows.last_seq or self._seen
+        rows.committed()
+        self._begun = False
+        connection.end()
+        if sent:
+            self._peers.notify(_groups(sent))
+
+    def rollback(self) -> None:
+        """Forget what the transaction has done; for `SqliteTransaction`."""
+        if self._begun:
+            self._begun = False
+            self._rows.undo()
+            self._version = None  # should it have been stored after all: look at everything again
+            self._connection.rollback()
+
+    # ---- view, outside of a transaction -----------------------------------------------------------
+
+    def promise(self, id: str) -> PromiseRow | None:
+        return self._looked(lambda: self._rows.promise(id))
+
+    def task(self, id: str) -> TaskRow | None:
+        return self._looked(lambda: self._rows.task(id))
+
+    def schedule(self, id: str) -> Schedule | None:
+        return self._looked(lambda: self._rows.schedule(id))
+
+    def branch(self, branch: str) -> Iterable[Promise]:
+        return self._looked(lambda: self._rows.branch(branch))
+
+    def reachable(self, id: str) -> bool:
+        return True
+
+    def promises(self, after: str | None) -> list[PromiseRow]:
+        return self._looked(lambda: list(self._rows.promises(after)))
+
+    def tasks(self, after: str | None) -> list[TaskRow]:
+        return self._looked(lambda: list(self._rows.tasks(after)))
+
+    def schedules(self, after: str | None) -> list[Schedule]:
+        return self._looked(lambda: list(self._rows.schedules(after)))
+
+    def messages(self) -> list[Send]:
+        return self._looked(self._rows.messages)
+
+    # ---- timers and outbox ---------------------------------------------------------------------------
+
+    def due(self, now: int, limit: int) -> list[Timer]:
+        if not self._due_unknown and not self._begun and (self._next_due is None or now < self._next_due):
+            return []
+        found: list[Timer] = []
+        with self._connection.reading():
+            if self._begun:
+                self._rows.flush()
+            for kind, statement in _DUE:  # promises first: the steps of a task look at its promise
+                rows = self._connection.execute(statement, (now, limit - len(found)))
+                found += [(kind, row[0]) for row in rows]  # type: ignore[misc]
+            if not found:
+                self._next_due = self._read_next_due()
+                self._due_unknown = False
+        return found
+
+    def put_back(self, timers: Sequence[Timer]) -> None:
+        """What is due stays due until a step has changed its row."""
+
+    def next_due(self) -> int | None:
+        return self._next_due
+
+    def fresh(self) -> list[Send]:
+        if not self._fresh:
+            return []
+        with self._connection.lock:
+            fresh, self._fresh = self._fresh, []
+        return fresh
+
+    def outbox(self) -> list[Send]:
+        return self.messages()
+
+    def take(self, keys: Sequence[tuple[str, ...]]) -> list[Send]:
+        connection = self._connection
+        names = [outbox_key(key) for key in keys]
+        with connection.reading():  # most of what is missing has been taken by another process: no need to queue
+            names = [name for name in names if connection.execute(_THERE, name)]
+        if not names:
+            return []
+        # Not durable: a message that comes back after a power cut does no harm, its task's version tells.
+        connection.begin(durable=False)
+        try:
+            taken = [row for name in names for row in connection.execute(_TAKE, name)]
+            connection.commit()
+        except BaseException:
+            connection.rollback(durable=False)
+            raise
+        connection.end(durable=False)
+        return [codec.decode_send(*row) for row in taken]
+
+    # ---- other processes --------------------------------------------------------------------------------
+
+    def watch(self, group: str, changed: Callable[[], None]) -> None:
+        def look() -> None:
+            with self._connection.reading():
+                self._catch_up()
+                if not self._due_unknown:
+                    return
+                self._next_due = self._read_next_due()
+                self._due_unknown = False
+            changed()
+
+        self._peers.watch(group, look)
+
+    def claim(self, pid: str) -> list[tuple[str, int]]:
+        with self._connection.turn():
+            forget_dead(self._connection.locks)
+            self._pid = PidLock(self._connection.locks, pid)
+            rows = self._connection.execute(_LEFT_BY, (pid,))
+        return [(id, codec.decode_task(id, ACQUIRED, body).version) for id, body in rows]
+
+    def close(self) -> None:
+        self._peers.close()
+        if self._pid is not None:
+            self._pid.close()
+        self._connection.close()
+
+    # ---- inside -------------------------------------------------------------------------------------------
+
+    def _catch_up(self) -> None:
+        """Learn what other processes have done since we looked last; the caller has the connection."""
+        version = self._data_version()
+        if version == self._version:
+            return
+        self._rows.forget()
+        for *row, seq in self._connection.execute(_ARRIVED, (self._seen,)):
+            self._fresh.append(codec.decode_send(*row))
+            self._seen = seq
+        self._due_unknown = True
+        self._version = version
+
+    def _data_version(self) -> int:
+        return int(self._connection.execute(_VERSION)[0][0])
+
+    def _read_next_due(self) -> int | None:
+        earliest: int | None = self._connection.execute(_NEXT_DUE)[0][0]
+        return earliest
+
+    def _looked(self, read: Callable[[], Read]) -> Read:
+        with self._connection.reading():
+            if not self._begun:
+                self._catch_up()
+            return read()
+
+
+class SqliteTransaction(Rows):
+    """The one transaction that a storage can have at a time."""
+
+    def __init__(self, storage: SqliteStorage, connection: Connection) -> None:
+        super().__init__(connection)
+        self.commit = storage.commit
+        self.rollback = storage.rollback
+
+
+def _groups(sent: Iterable[Send]) -> set[str]:
+    addresses = (parse_address(send.address) for send in sent)
+    return {address.group for address in addresses if address is not None and address.transport == "poll"}
