@@ -29,6 +29,14 @@ OUTPUT = {
         lift-off!
         counted down from 3
         """,
+    "crash_and_continue": """
+        the first process:
+        charging visa
+        killed by signal 9
+        the second process:
+        shipping a kettle
+        42 EUR charged to visa
+        """,
     "dependency_injection": """
         one kettle ordered, 2 left
         one kettle ordered, 1 left
@@ -94,6 +102,10 @@ OUTPUT = {
     "two_groups": """
         2 x teapot shipped by the warehouse, sold by the shop
         6 x saucer shipped by the warehouse
+        """,
+    "two_processes": """
+        2 x teapot, sold here and shipped by another process
+        6 x saucer, sold here and shipped by another process
         """,
 }
 

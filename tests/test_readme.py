@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 import sys
 import types
 from collections.abc import Iterator
@@ -12,9 +14,12 @@ from typing import Any
 
 import pytest
 
+import resonate
+
 README = Path(__file__).parent.parent / "README.md"
 
-BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FILE = re.compile(r"^```python\n# (\w+\.py)\n(.*?)^```$\n+```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```python\n(?!# \w+\.py\n)(.*?)^```$", re.MULTILINE | re.DOTALL)
 PRINTED = re.compile(r"^\s*print\(.*\)  # (.*)$", re.MULTILINE)
 
 
@@ -59,6 +64,27 @@ def test_the_readme_runs_as_one_program_and_prints_what_it_says(
 
         printed = capsys.readouterr().out.splitlines()
         assert printed == block.prints, f"README.md, line {block.line}"
+
+
+def test_the_quick_start_does_in_a_shell_what_it_says(tmp_path: Path) -> None:
+    [(name, code, session)] = FILE.findall(README.read_text())
+    (tmp_path / name).write_text(code)
+    assert len(code.splitlines()) < 30
+
+    package = str(Path(resonate.__file__).parent.parent)  # wherever it runs from, another directory has it too
+    for command, *expected in (part.splitlines() for part in session.split("$ ") if part):
+        program, *arguments = command.split()
+        assert program == "python"
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": package},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.stdout.splitlines() == expected
+        assert done.stderr == ""
 
 
 def test_the_readme_is_checked_at_all() -> None:
