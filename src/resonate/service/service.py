@@ -127,7 +127,7 @@ class Service:
         Raises:
             ResonateStoreError: a request could not be applied; nothing of it was stored, those before it were.
         """
-        if self._lead.acquire(blocking=False):
+        if not self._queue and self._lead.acquire(blocking=False):  # whoever waits already is not overtaken
             try:
                 answers, error = self._alone(requests, chain, trusted, now)
             finally:

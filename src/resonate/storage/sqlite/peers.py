@@ -128,11 +128,14 @@ class Peers:
 
     def _drain(self, end: socket.socket | None) -> None:
         """One look answers all datagrams that are there."""
-        try:
-            while end is not None:
-                end.recv(1, socket.MSG_DONTWAIT)
-        except OSError:
+        if end is None:
             return
+        end.setblocking(False)  # MSG_DONTWAIT would not do: a socket with a timeout waits before it asks
+        try:
+            while True:
+                end.recv(1)
+        except OSError:
+            end.settimeout(POLL)
 
     def _refresh(self) -> None:
         """Read who is registered, if that may have changed."""
