@@ -269,7 +269,7 @@ def test_a_program_that_is_not_deterministic_is_found() -> None:
 
 
 def test_a_worker_that_writes_too_late_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Worker, "flush", lambda self, held: None)
+    monkeypatch.setattr(Worker, "flush", lambda self, held, before_step=False: None)
 
     with pytest.raises(AssertionError, match=r"checkpoint:2 \(double\) started .* checkpoint:1 \(double\) was not yet"):
         crash_at_every_checkpoint(in_sequence, 3)
@@ -288,7 +288,7 @@ def test_a_worker_that_forgets_what_is_recorded_is_found(monkeypatch: pytest.Mon
 
 
 def test_a_violation_shows_everything_that_happened(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Worker, "flush", lambda self, held: None)
+    monkeypatch.setattr(Worker, "flush", lambda self, held, before_step=False: None)
 
     with pytest.raises(AssertionError) as raised:
         crash_at_every_checkpoint(in_sequence, 2)

@@ -318,10 +318,15 @@ class Execution:
             SCOPE: scope,
         }
 
-    def take(self) -> list[Request]:
-        """Everything queued so far, in order; the driver sends it as one chain."""
+    def take(self, before_step: bool = False) -> list[Request]:
+        """Everything queued so far, in order; the driver sends it as one chain.
+
+        Before a step starts, its own creation stays behind: if it is short, that becomes one write with its result.
+        """
         batch, self.outbox = self.outbox, []
         self.sent = (self.unwritten, self.urgent)
+        if before_step and len(batch) > 1 and self._may_wait(batch[-1]):
+            self.outbox.append(batch.pop())
         return batch
 
     def answered(self, batch: Sequence[Request], answers: Sequence[Response]) -> str:
@@ -373,6 +378,12 @@ class Execution:
         return min((c.deadline for c in self.awaited.values() if c.kind in (TIMER, RETRY)), default=float("inf"))
 
     # ---- inside -----------------------------------------------------------------------------------
+
+    def _may_wait(self, request: Request) -> bool:
+        """Whether `request` creates a local call and says nothing that must be durable before the call starts."""
+        if type(request) is not TaskFence or type(request.action) is not PromiseCreate:
+            return False
+        return request.action.id not in self.remote and SEEN_TAG not in request.action.tags
 
     def _write_notes(self, tags: dict[str, str]) -> None:
         """Have the creation with `tags` carry the order notes; one outside of our branch gets a note beside it.

@@ -128,7 +128,7 @@ class Service:
         Raises:
             ResonateStoreError: a request could not be applied; nothing of it was stored, those before it were.
         """
-        if self._lead.acquire(blocking=False):
+        if not self._queue and self._lead.acquire(blocking=False):  # whoever waits already is not overtaken
             try:
                 if self._standing is not None:
                     answers, error = self._apply(self._standing, requests, chain, trusted, self._tell(now))

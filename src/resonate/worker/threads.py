@@ -60,7 +60,7 @@ class Threads:
         while True:
             if call is not None:
                 if execution.unwritten and (call.code is None or execution.urgent):
-                    self._worker.flush(held)
+                    self._worker.flush(held, before_step=True)
                 call = self._advance(held, call)
                 if execution.starting or execution.arrivals:
                     self._worker.loop.pump(held)

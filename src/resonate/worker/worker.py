@@ -205,14 +205,14 @@ class Worker:
 
     # ---- writing -----------------------------------------------------------------------------------
 
-    def flush(self, held: Held) -> None:
-        """Make everything queued in `held` durable."""
+    def flush(self, held: Held, before_step: bool = False) -> None:
+        """Make everything queued in `held` durable, or what has to be before a step starts."""
         execution = held.execution
         with held.writing:
             with held.lock:
                 if not execution.outbox:
                     return
-                batch = execution.take()
+                batch = execution.take(before_step)
             answers = self._send(held, batch)
             if answers is None:
                 return

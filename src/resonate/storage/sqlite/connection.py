@@ -11,6 +11,7 @@ import contextlib
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
@@ -22,6 +23,9 @@ from resonate.storage.sqlite.schema import migrate
 
 OLDEST: Final = (3, 40, 0)
 """The oldest SQLite that this is tested with."""
+
+LOOK: Final = 0.05
+"""Seconds after which a transaction makes sure that the file is still there; each time costs a tenth of a step."""
 
 Rows = list[tuple[Any, ...]]
 
@@ -55,6 +59,7 @@ class Connection:
             raise
         self._cursor = self._database.cursor()
         self._inode = _inode(self.path)
+        self._looked_at = 0.0
 
     # ---- transactions ----------------------------------------------------------------------
 
@@ -69,8 +74,11 @@ class Connection:
             self._check_open()
             self._turn.acquire()
             try:
-                if _inode(self.path) != self._inode:
-                    raise vanished(self.path)
+                now = time.monotonic()
+                if now > self._looked_at + LOOK:
+                    if _inode(self.path) != self._inode:
+                        raise vanished(self.path)
+                    self._looked_at = now
                 self._broken = None
                 if not durable:
                     self.execute(self._relaxed)
@@ -221,7 +229,7 @@ def _lock_directory(path: str) -> str:
     directory = f"{path}-lock"
     try:
         os.makedirs(directory, exist_ok=True)
-        for name in ("queue", "write"):
+        for name in ("queue", "write", "waits"):
             os.close(os.open(f"{directory}/{name}", os.O_RDWR | os.O_CREAT, 0o666))
     except OSError as error:
         raise ResonateStoreError(

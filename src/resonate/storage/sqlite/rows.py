@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from resonate.protocol.footprint import Footprint
+from resonate.protocol.ids import origin_of
 from resonate.protocol.records import ACQUIRED, BRANCH, FULFILLED, PENDING, Promise, Schedule
 from resonate.protocol.rows import (
     DropSchedule,
@@ -43,6 +44,7 @@ PAGE: Final = 500
 
 _PROMISE: Final = "SELECT id, state, body FROM resonate_promises WHERE id = ?"
 _PROMISES: Final = "SELECT id, state, body FROM resonate_promises WHERE id IN (SELECT value FROM json_each(?))"
+_BELOW: Final = "SELECT 1 FROM resonate_promises WHERE id > ? AND id < ? LIMIT 1"
 _BRANCH: Final = "SELECT id, state, body FROM resonate_promises WHERE branch = ? ORDER BY id"
 _TASK: Final = "SELECT id, state, body FROM resonate_tasks WHERE id = ?"
 _SCHEDULE: Final = "SELECT body FROM resonate_schedules WHERE id = ?"
@@ -74,10 +76,13 @@ class Rows:
         self._promises: dict[str, PromiseRow | None] = {}
         self._tasks: dict[str, TaskRow | None] = {}
         self._bytes = 0
+        # for origins that were created here, with nothing below them: all that has been written below since
+        self._trees: dict[str, set[str]] = {}
         # in memory for this transaction only, since nothing will happen to them any more
         self._passing: list[str] = []
         self._passing_tasks: list[str] = []
         self._new_promises: dict[str, tuple[Any, ...]] = {}
+        self._new_below: set[str] = set()  # origins of those that are below one
         self._new_tasks: dict[str, tuple[Any, ...]] = {}
         self._new_schedules: dict[str, tuple[Schedule, bytes] | None] = {}
         self._new_sends: dict[tuple[str, ...], bytes | None] = {}
@@ -95,7 +100,7 @@ class Rows:
         if len(footprint.promises) < AT_ONCE:
             return
         known = self._promises
-        missing = [id for id in footprint.promises if id not in known]
+        missing = [id for id in footprint.promises if id not in known and not self._absent(id)]
         if len(missing) < AT_ONCE:
             return
         known.update(dict.fromkeys(missing))
@@ -109,6 +114,7 @@ class Rows:
         self._tasks.clear()
         self._passing.clear()
         self._passing_tasks.clear()
+        self._trees.clear()
         self._bytes = 0
 
     def flush(self) -> None:
@@ -116,6 +122,7 @@ class Rows:
         if self._new_promises:
             self._write(_PUT_PROMISE, list(self._new_promises.values()))
             self._new_promises.clear()
+            self._new_below.clear()
         if self._new_tasks:
             self._write(_PUT_TASK, list(self._new_tasks.values()))
             self._new_tasks.clear()
@@ -131,6 +138,7 @@ class Rows:
             row = promises.get(id)
             if row is None or row.promise.state != PENDING:
                 promises.pop(id, None)
+                self._trees.pop(id, None)
         self._passing.clear()
         for id in self._passing_tasks:
             tasks.pop(id, None)
@@ -143,6 +151,7 @@ class Rows:
         """The transaction is not stored."""
         self.forget()
         self._new_promises.clear()
+        self._new_below.clear()
         self._new_tasks.clear()
         self._new_schedules.clear()
         self._new_sends.clear()
@@ -164,6 +173,8 @@ class Rows:
         try:
             return self._promises[id]
         except KeyError:
+            if self._absent(id):
+                return None
             found = self._execute(_PROMISE, (id,))
         row = codec.decode_promise(*found[0]) if found else None
         self._promises[id] = row
@@ -229,9 +240,27 @@ class Rows:
                 self._arm(due)
         else:
             self._passing.append(id)
+        origin = origin_of(id)
+        tree = self._trees.get(origin)
+        if tree is not None:
+            tree.add(id)
+        elif origin != id:
+            self._new_below.add(origin)
+        elif due is not None and self._promises.get(id, row) is None:
+            self._begin_tree(id)
         self._new_promises[id] = (id, promise.state, due, promise.tags.get(BRANCH), body)
         self._promises[id] = row
         self._bytes += len(body)
+
+    def _begin_tree(self, origin: str) -> None:
+        """`origin` is new. If nothing is below it yet, no child of it need be looked for from now on."""
+        if origin not in self._new_below and not self._execute(_BELOW, (f"{origin}:", f"{origin};")):
+            self._trees[origin] = {origin}
+
+    def _absent(self, id: str) -> bool:
+        """Whether `id` is known not to be there."""
+        tree = self._trees.get(origin_of(id))
+        return tree is not None and id not in tree
 
     def _put_task(self, row: TaskRow, body: bytes) -> None:
         due = row.expires_at if row.state == ACQUIRED else row.retry_at
