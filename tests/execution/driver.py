@@ -194,7 +194,7 @@ class Run:
             self._loop_turn()
             if (call := execution.next()) is not None:
                 if execution.unwritten and (call.code is None or execution.urgent):
-                    self.flush()
+                    self.flush(before_step=True)
                 self.step(call)
             elif execution.halt is not None:
                 return HALTED
@@ -240,10 +240,10 @@ class Run:
             self.execution.retry(call)
         return self.advance()
 
-    def flush(self) -> None:
-        """Make everything queued durable."""
+    def flush(self, before_step: bool = False) -> None:
+        """Make everything queued durable, or what has to be before a step starts."""
         if self.execution.outbox:
-            self._write(None)
+            self._write(None, before_step)
 
     def release(self) -> None:
         """Give the task back, for another process to take."""
@@ -351,11 +351,11 @@ class Run:
         for frame in touched:
             frame.deliver()
 
-    def _write(self, last: Callable[[], Request] | None) -> Response:
+    def _write(self, last: Callable[[], Request] | None, before_step: bool = False) -> Response:
         """Send what is queued, and `last` behind it, until all of it has been answered."""
         execution = self.execution
         while True:
-            batch = execution.take()
+            batch = execution.take(before_step)
             if last is not None:
                 batch.append(last())
             self.batches.append(batch)

@@ -369,6 +369,20 @@ def test_what_was_queued_behind_such_a_step_is_sent_all_the_same() -> None:
     assert machine.ran[-1] == "third"
 
 
+def test_a_step_behind_another_is_asked_for_too_if_its_id_may_be_known_elsewhere() -> None:
+    def later(ctx: Context, n: int) -> Gen:
+        yield ctx.run(double, 1)
+        return (yield ctx.run(double, n).options(id="shared"))
+
+    machine = Machine()
+    machine.start(elsewhere, 4).advance()
+    run = machine.start(later, 4, id="second")
+
+    assert run.advance() == DONE
+    assert run.result() == 8
+    assert machine.ran == ["root", "shared", "second", "second:1"]
+
+
 def test_an_async_step_whose_id_is_settled_elsewhere_is_not_started() -> None:
     async def inner(ctx: Context, n: int) -> Coro:
         return 2 * n

@@ -174,7 +174,8 @@ def test_n_steps_in_a_row_are_n_batches() -> None:
     run.advance()
 
     assert len(run.batches) == 4
-    assert written(run.batches[0]) == ["create root:1", "settle root:1", "create root:2"]
+    assert written(run.batches[0]) == ["create root:1", "settle root:1"]
+    assert written(run.batches[1]) == ["create root:2", "settle root:2"]
 
 
 def test_the_result_of_a_step_is_durable_before_the_code_of_the_next_one_starts() -> None:

@@ -383,7 +383,9 @@ class Execution:
         """Whether `request` creates a local call and says nothing that must be durable before the call starts."""
         if type(request) is not TaskFence or type(request.action) is not PromiseCreate:
             return False
-        return request.action.id not in self.remote and SEEN_TAG not in request.action.tags
+        if request.action.id in self.remote or SEEN_TAG in request.action.tags:
+            return False
+        return not _is_foreign(self.calls[request.action.id])
 
     def _write_notes(self, tags: dict[str, str]) -> None:
         """Have the creation with `tags` carry the order notes; one outside of our branch gets a note beside it.
