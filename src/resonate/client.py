@@ -7,10 +7,12 @@ import logging
 import os
 import threading
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from contextvars import copy_context
 from datetime import timedelta
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from msgspec import Struct
 
@@ -70,8 +72,13 @@ SCHEDULED_ID: Final = "{{.id}}-{{.timestamp}}"
 CANCEL_PAGE: Final = 1000
 """Promises read at once when what is below a cancelled root is looked for."""
 
+IO_THREADS: Final = 32
+"""Threads that wait for a disk on behalf of event loops; those that wait together share a commit."""
+
 SHOWN: Final = 200
 """Characters of a call's arguments that an error shows."""
+
+T = TypeVar("T")
 
 _LOG: Final = logging.getLogger("resonate")
 
@@ -119,6 +126,7 @@ class Client:
         self._bound: asyncio.AbstractEventLoop | None = None
         self._warned = False
         self._warned_of_colon = False
+        self._io: ThreadPoolExecutor | None = None
 
     # ---- life --------------------------------------------------------------------------------------
 
@@ -159,6 +167,8 @@ class Client:
             if self._service is not None:
                 self._service.stop()
                 self._service.storage.close()
+            if self._io is not None:
+                self._io.shutdown(wait=False)
 
     def bind(self, loop: asyncio.AbstractEventLoop) -> None:
         """Have async functions run on `loop`, if the client has not started yet."""
@@ -229,6 +239,27 @@ class Client:
             yield
         finally:
             worker.room.next()
+
+    @property
+    def inline(self) -> bool:
+        """Whether requests are answered without I/O, so that an event loop may wait for the answers."""
+        return self._store is None and self.settings.file is None
+
+    async def off_loop(self, job: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Call `job`, which may block for I/O, without blocking the loop."""
+        if self.inline:
+            return job(*args, **kwargs)
+        if self._io is None:
+            self._io = ThreadPoolExecutor(IO_THREADS, "resonate-io")
+        call = partial(copy_context().run, job, *args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self._io, call)
+
+    async def abegin(self, id: str, call: RootCall, opts: Options, *, remote: bool) -> Completion:
+        """`begin` for an event loop."""
+        if remote:
+            return await self.off_loop(self.begin, id, call, opts, remote=True, lend=False)
+        async with self.in_turn():
+            return await self.off_loop(self.begin, id, call, opts, remote=False, lend=False, admitted=True)
 
     def begin(
         self, id: str, call: RootCall, opts: Options, *, remote: bool, lend: bool, admitted: bool = False
@@ -328,6 +359,16 @@ class Client:
             worker.watch.listen(completion)
         return completion
 
+    async def asubscribe(self, id: str) -> Completion:
+        """`subscribe` for an event loop."""
+        return await self.off_loop(self.subscribe, id)
+
+    def owns_loop(self, loop: asyncio.AbstractEventLoop | None) -> bool:
+        """Whether our async functions run on `loop`."""
+        return loop is not None and (
+            self._bound is loop or (self._worker is not None and self._worker.loop.bound_to(loop))
+        )
+
     def may_block(self, method: str, instead: str) -> None:
         """Refuse to block the loop that our async functions run on; warn once on another loop.
 
@@ -339,7 +380,7 @@ class Client:
         loop = asyncio._get_running_loop()
         if loop is None:
             return
-        if self._bound is loop or (self._worker is not None and self._worker.loop.bound_to(loop)):
+        if self.owns_loop(loop):
             raise InsideEventLoop(method, instead)
         if not self._warned:
             self._warned = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import threading
 from collections.abc import Callable, Generator
 from datetime import timedelta
 from typing import Any, Final, Generic, Protocol, TypeVar
@@ -33,6 +34,9 @@ class Client(Protocol):
     def subscribe(self, id: str) -> Completion:
         """Begin to wait for the promise `id`."""
 
+    async def asubscribe(self, id: str) -> Completion:
+        """`subscribe` for an event loop."""
+
     def may_block(self, method: str, instead: str) -> None:
         """Raise if blocking here would stop the loop that has to bring the result."""
 
@@ -49,12 +53,19 @@ class Handle(Generic[R]):
     A handle of `get` subscribes at its first `done`, `result` or `await`.
     """
 
-    __slots__ = ("_client", "_completion", "_future", "_id")
+    __slots__ = ("_client", "_completion", "_creation", "_future", "_id")
 
-    def __init__(self, id: str, client: Client, completion: Completion | None = None) -> None:
+    def __init__(
+        self,
+        id: str,
+        client: Client,
+        completion: Completion | None = None,
+        creation: asyncio.Task[Completion] | None = None,
+    ) -> None:
         self._id = id
         self._client = client
         self._completion = completion
+        self._creation = creation
         self._future: concurrent.futures.Future[R] | None = None
 
     @property
@@ -64,6 +75,8 @@ class Handle(Generic[R]):
 
     def done(self) -> bool:
         """Whether the outcome is known here; never blocks for long."""
+        if self._creation is not None and not self._creation.done():
+            return False
         return self._subscribed().wait(0)
 
     def result(self, timeout: float | timedelta | None = None) -> R:
@@ -100,7 +113,13 @@ class Handle(Generic[R]):
         self._client.cancel(self._id)
 
     async def created(self) -> Handle[R]:
-        """Return once the promise exists durably; on the embedded storages it does already."""
+        """Return once the promise exists durably.
+
+        Raises:
+            IdConflict, ResonateStoreError: it could not be created.
+        """
+        if self._creation is not None:
+            self._completion = await self._creation
         return self
 
     @property
@@ -117,7 +136,11 @@ class Handle(Generic[R]):
         return self._future
 
     def __await__(self) -> Generator[Any, None, R]:
-        completion = self._subscribed()
+        if self._creation is not None:
+            yield from self.created().__await__()
+        if self._completion is None:
+            self._completion = yield from self._client.asubscribe(self._id).__await__()
+        completion = self._completion
         if not completion.wait(0):
             self._client.check_process()
             loop = asyncio.get_running_loop()
@@ -128,6 +151,14 @@ class Handle(Generic[R]):
         return value
 
     def _subscribed(self) -> Completion:
+        if self._completion is None and self._creation is not None:
+            if not self._creation.done():
+                self._client.may_block("a handle whose promise is being created", "await handle")
+                arrived = threading.Event()
+                loop = self._creation.get_loop()
+                loop.call_soon_threadsafe(self._creation.add_done_callback, lambda _: arrived.set())
+                arrived.wait()
+            self._completion = self._creation.result()
         if self._completion is None:
             self._completion = self._client.subscribe(self._id)
         return self._completion

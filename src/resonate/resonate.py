@@ -227,7 +227,11 @@ class Resonate:
     @overload
     def begin_run(self, id: str, func: str, *args: Any, **kwargs: Any) -> Handle[Any]: ...
     def begin_run(self, id: str, func: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> Any:
-        """Start a registered function and return a handle once its promise is durable; see `run`."""
+        """Start a registered function and return a handle once its promise is durable; see `run`.
+
+        On the loop of this client's async functions it returns at once where durable means
+        I/O; the first await of the handle, or `await handle.created()`, waits for that.
+        """
         return self._start(id, func, args, kwargs, self._opts, remote=False)
 
     @overload
@@ -382,13 +386,20 @@ class Resonate:
             completion.wait(None)
         return completion.result()
 
-    def _start(
-        self, id: str, func: Any, args: Any, kwargs: Any, opts: Options, *, remote: bool, admitted: bool = False
-    ) -> Handle[Any]:
+    def _start(self, id: str, func: Any, args: Any, kwargs: Any, opts: Options, *, remote: bool) -> Handle[Any]:
         check_id(id)
         core = self._core
         call = core.call(func, args, kwargs, opts, remote=remote)
-        return Handle(id, core, core.begin(id, call, opts, remote=remote, lend=False, admitted=admitted))
+        loop = asyncio._get_running_loop()
+        if loop is not None and not core.inline and core.owns_loop(loop):
+            return Handle(id, core, creation=loop.create_task(core.abegin(id, call, opts, remote=remote)))
+        return Handle(id, core, core.begin(id, call, opts, remote=remote, lend=False))
+
+    async def _astart(self, id: str, func: Any, args: Any, kwargs: Any, *, remote: bool) -> Handle[Any]:
+        check_id(id)
+        core, opts = self._core, self._opts
+        call = core.call(func, args, kwargs, opts, remote=remote)
+        return Handle(id, core, await core.abegin(id, call, opts, remote=remote))
 
 
 class Aio:
@@ -406,7 +417,7 @@ class Aio:
     async def start(self) -> None:
         """`Resonate.start`, binding the client to the running loop if it has not started yet."""
         self._client._core.bind(asyncio.get_running_loop())
-        self._client.start()
+        await self._client._core.off_loop(self._client.start)
 
     async def stop(self, timeout: float | timedelta | None = None) -> None:
         """`Resonate.stop`, waiting without blocking the loop."""
@@ -418,26 +429,23 @@ class Aio:
 
     async def begin_run(self, id: str, func: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> Handle[Any]:
         """`Resonate.begin_run`; the promise is durable when the handle is returned."""
-        client = self._client
-        async with client._core.in_turn():
-            handle = client._start(id, func, args, kwargs, client._opts, remote=False, admitted=True)
-        return await handle.created()
+        return await self._client._astart(id, func, args, kwargs, remote=False)
 
     async def rpc(self, id: str, func: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> Any:
         """`Resonate.rpc`, awaited."""
-        return await self._client.begin_rpc(id, func, *args, **kwargs)
+        return await (await self.begin_rpc(id, func, *args, **kwargs))
 
     async def begin_rpc(self, id: str, func: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> Handle[Any]:
         """`Resonate.begin_rpc`; the promise is durable when the handle is returned."""
-        return await self._client.begin_rpc(id, func, *args, **kwargs).created()
+        return await self._client._astart(id, func, args, kwargs, remote=True)
 
     async def get(self, id: str) -> Handle[Any]:
         """`Resonate.get`."""
-        return self._client.get(id)
+        return await self._client._core.off_loop(self._client.get, id)
 
     async def schedule(self, id: str, func: Any, cron: str, *args: Any, **kwargs: Any) -> Schedule:
         """`Resonate.schedule`."""
-        return self._client.schedule(id, func, cron, *args, **kwargs)
+        return await self._client._core.off_loop(self._client.schedule, id, func, cron, *args, **kwargs)
 
 
 def _looks_like_cron(text: object) -> bool:
