@@ -133,14 +133,6 @@ class Connection:
             self._broken = translate(error, self.path)
             raise self._broken from error
 
-    def execute_many(self, statement: str, parameters: Sequence[Sequence[Any]]) -> None:
-        """Run one statement for many rows; the caller holds `lock`."""
-        try:
-            self._cursor.executemany(statement, parameters)
-        except sqlite3.Error as error:
-            self._broken = translate(error, self.path)
-            raise self._broken from error
-
     def last_row(self) -> int:
         """The number of the row inserted last."""
         return self._cursor.lastrowid or 0
