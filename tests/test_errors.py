@@ -25,6 +25,7 @@ EVERY: list[BaseException] = [
     errors.ResonateError("no", 7, {"a": 1}),
     errors.ResonateStoreError("no", 40400),
     errors.StorageUnavailable("gone"),
+    errors.StorageUnusable("damaged"),
     errors.OutcomeUnknown("lost"),
     errors.ResonateCanceledError("p"),
     errors.ResonateTimedoutError("p", 1_000_000_000.5),
@@ -84,6 +85,7 @@ class _Odd(UsageError):
         (errors.ClientStopped, RuntimeError),
         (errors.DecodeError, ValueError),
         (errors.StorageUnavailable, ResonateStoreError),
+        (errors.StorageUnusable, ResonateStoreError),
         (errors.OutcomeUnknown, ResonateStoreError),
     ],
 )

@@ -27,6 +27,7 @@ from resonate.errors.errors import (
     ResonateStoreError,
     ResonateTimedoutError,
     StorageUnavailable,
+    StorageUnusable,
     UsageError,
 )
 
@@ -55,5 +56,6 @@ __all__ = [
     "ResonateStoreError",
     "ResonateTimedoutError",
     "StorageUnavailable",
+    "StorageUnusable",
     "UsageError",
 ]

@@ -4,7 +4,8 @@
     ├─ ResonateError                 .mesg .code .details
     │  ├─ ResonateStoreError         the promise store refused, or is out of reach
     │  │  ├─ StorageUnavailable      nothing was written: try again
-    │  │  └─ OutcomeUnknown          perhaps written: read before you try again
+    │  │  ├─ OutcomeUnknown          perhaps written: read before you try again
+    │  │  └─ StorageUnusable         damaged, deleted or not writable: mend it first
     │  ├─ ResonateCanceledError      the promise was cancelled
     │  ├─ ResonateTimedoutError      the promise passed its deadline
     │  ├─ ResonateShutdownError      the client was stopped while somebody waited
@@ -87,6 +88,13 @@ class StorageUnavailable(ResonateStoreError):
 
 class OutcomeUnknown(ResonateStoreError):
     """The answer to a write was lost: it may have happened. Read before deciding."""
+
+    def __init__(self, mesg: str) -> None:
+        super().__init__(mesg, 0)
+
+
+class StorageUnusable(ResonateStoreError):
+    """The storage is damaged, deleted or cannot be written: nothing works until somebody has mended it."""
 
     def __init__(self, mesg: str) -> None:
         super().__init__(mesg, 0)

@@ -70,7 +70,7 @@ class Delivery:
         self._lock = threading.Lock()
         self._subscriptions: list[Subscription] = []
         self._groups: dict[str, deque[tuple[str, ...]]] = {}
-        self._moves: deque[tuple[int, tuple[str, ...], Subscription, str]] = deque()
+        self._moves: deque[tuple[int, tuple[str, ...], Subscription | None, str]] = deque()
         self._turn = 0
 
     def subscribe(self, subscription: Subscription) -> None:
@@ -122,16 +122,18 @@ class Delivery:
         return self._moves[0][0] if self._moves else None
 
     def move_on(self) -> None:
-        """Let the whole group have what its preferred receiver did not take in time."""
+        """Let the whole group have what its preferred receiver, here or in another process, had its time for."""
         if not self._moves:
             return
         now, woken = self._clock.now(), []
         with self._lock:
             while self._moves and self._moves[0][0] <= now:
                 _, key, preferred, group = self._moves.popleft()
-                if key in preferred.queue:
+                if preferred is not None:
+                    if key not in preferred.queue:
+                        continue
                     preferred.queue.remove(key)
-                    woken += self._offer(key, group)
+                woken += self._offer(key, group)
         _announce(woken)
 
     def _route(self, sends: list[Send]) -> list[Subscription]:
@@ -157,6 +159,9 @@ class Delivery:
         if preferred and len(receivers) > 1:
             self._moves.append((self._clock.now() + PREFERENCE, send.key, preferred[0], group))
             return _queue(send.key, preferred)
+        if send.prefer is not None and not preferred and self._storage.shared:
+            self._moves.append((self._clock.now() + PREFERENCE, send.key, None, group))
+            return []
         return self._offer(send.key, group)
 
     def _offer(self, key: tuple[str, ...], group: str) -> list[Subscription]:

@@ -6,6 +6,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Final
 
+from resonate.errors import ResonateStoreError
 from resonate.protocol import steps
 from resonate.protocol.footprint import Footprint
 from resonate.storage.base import PROMISE, SCHEDULE, TASK, Timer, Transaction
@@ -106,15 +107,20 @@ class Timers:
                 transaction.apply(effects)
 
     def _run(self) -> None:
-        service = self._service
+        service, failed = self._service, ""
         while not self._stopped:
             try:
                 fired = 0 if self._paused else service.fire(service.now(), BATCH)
                 service.delivery.move_on()
-            except Exception:
-                _LOG.exception("firing timers failed; trying again in %g s", AFTER_FAILURE)
+                failed = ""
+            except Exception as error:
+                if str(error) != failed:  # a storage that stays out of reach is reported once
+                    failed = str(error)
+                    unexpected = None if isinstance(error, ResonateStoreError) else error
+                    _LOG.error("timers do not fire, trying each %g s: %s", AFTER_FAILURE, error, exc_info=unexpected)
                 with self._changed:
-                    self._changed.wait(AFTER_FAILURE)
+                    if not self._stopped:
+                        self._changed.wait(AFTER_FAILURE)
                 fired = 0
             if not fired:
                 self._sleep()

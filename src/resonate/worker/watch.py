@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from resonate.errors import DecodeError, ExecutionHalted, ResonateShutdownError, ResonateStoreError
+from resonate.errors import DecodeError, ExecutionHalted, ResonateShutdownError, ResonateStoreError, StorageUnusable
 from resonate.execution.call import outcome_of
 from resonate.execution.coroutine import Outcome, Raised
 from resonate.execution.records import HALT_TAG
@@ -84,6 +84,9 @@ class Watch:
             if error.code == 100.404:
                 completion.complete(Raised(error))
                 return
+            if isinstance(error, StorageUnusable):
+                self.completed(id, Raised(error))
+                return
             self._remote[id] = completion
             self._poll(completion, POLL_FIRST)
 
@@ -127,8 +130,13 @@ class Watch:
             return
         self._refreshed = now
         waiting = list(self._remote.values())
-        network = self._worker.network
-        for completion, answer in zip(waiting, network.send([PromiseGet(c.id) for c in waiting]), strict=True):
+        try:
+            answers = self._worker.network.send([PromiseGet(c.id) for c in waiting])
+        except StorageUnusable as error:
+            for completion in waiting:
+                self.completed(completion.id, Raised(error))
+            return
+        for completion, answer in zip(waiting, answers, strict=True):
             if answer.promise is not None and answer.promise.state != PENDING:
                 self._worker.settled_elsewhere(answer.promise)
             else:
@@ -150,6 +158,9 @@ class Watch:
                 return
             try:
                 answer = self._worker.network.send([PromiseGet(completion.id)])[0]
+            except StorageUnusable as error:
+                self.completed(completion.id, Raised(error))
+                return
             except (ResonateStoreError, DecodeError):
                 answer = None
             if answer is not None and answer.promise is not None and answer.promise.state != PENDING:

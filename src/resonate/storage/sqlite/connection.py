@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from resonate.errors import ResonateStoreError, StorageUnavailable
+from resonate.errors import ResonateStoreError, StorageUnavailable, StorageUnusable
 from resonate.storage.sqlite.failures import translate, vanished
 from resonate.storage.sqlite.location import Location
 from resonate.storage.sqlite.locks import WriteLock
@@ -39,7 +39,7 @@ class Connection:
 
     def __init__(self, location: Location) -> None:
         if sqlite3.sqlite_version_info < OLDEST:
-            raise ResonateStoreError(f"SQLite {sqlite3.sqlite_version} is too old: 3.40 or newer is needed", 500)
+            raise StorageUnusable(f"SQLite {sqlite3.sqlite_version} is too old: 3.40 or newer is needed")
         self.path = location.path
         self.lock = threading.RLock()
         self.locks = _lock_directory(location.path)
@@ -133,14 +133,6 @@ class Connection:
             self._broken = translate(error, self.path)
             raise self._broken from error
 
-    def execute_many(self, statement: str, parameters: Sequence[Sequence[Any]]) -> None:
-        """Run one statement for many rows; the caller holds `lock`."""
-        try:
-            self._cursor.executemany(statement, parameters)
-        except sqlite3.Error as error:
-            self._broken = translate(error, self.path)
-            raise self._broken from error
-
     def last_row(self) -> int:
         """The number of the row inserted last."""
         return self._cursor.lastrowid or 0
@@ -201,10 +193,9 @@ class Connection:
             database.execute(self._durable)
             (mode,) = database.execute("PRAGMA journal_mode = wal").fetchone()
             if mode != "wal":
-                raise ResonateStoreError(
+                raise StorageUnusable(
                     f"{location.path} is on a file system without shared memory (journal mode {mode!r}), where several "
-                    "processes cannot share a file. Use a local disk",
-                    500,
+                    "processes cannot share a file. Use a local disk"
                 )
             database.execute("BEGIN IMMEDIATE")
             migrate(database, location.path)
@@ -221,21 +212,18 @@ class Connection:
 def _lock_directory(path: str) -> str:
     parent = os.path.dirname(path)
     if not os.path.isdir(parent):
-        raise ResonateStoreError(
-            f"{path} cannot be opened: the directory {parent} does not exist. Create it first", 500
-        )
+        raise StorageUnusable(f"{path} cannot be opened: the directory {parent} does not exist. Create it first")
     if os.path.isdir(path):
-        raise ResonateStoreError(f"{path} is a directory: name a file in it", 500)
+        raise StorageUnusable(f"{path} is a directory: name a file in it")
     directory = f"{path}-lock"
     try:
         os.makedirs(directory, exist_ok=True)
         for name in ("queue", "write", "waits"):
             os.close(os.open(f"{directory}/{name}", os.O_RDWR | os.O_CREAT, 0o666))
     except OSError as error:
-        raise ResonateStoreError(
+        raise StorageUnusable(
             f"{path} cannot be written: its locks in {directory} cannot be made ({error.strerror}). This user needs to "
-            "be able to write the file and its directory",
-            500,
+            "be able to write the file and its directory"
         ) from error
     return directory
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Final
 
-from resonate.errors import OutcomeUnknown, ResonateStoreError, StorageUnavailable
+from resonate.errors import OutcomeUnknown, ResonateStoreError, StorageUnavailable, StorageUnusable
 
 _PRIMARY: Final = 0xFF
 """The low byte of an extended error code is the primary one."""
@@ -24,24 +24,20 @@ def translate(error: sqlite3.Error, path: str, *, committing: bool = False) -> R
         case sqlite3.SQLITE_FULL:
             return StorageUnavailable(f"no space is left for {path}; nothing was written. Free some and try again")
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM | sqlite3.SQLITE_AUTH:
-            return ResonateStoreError(
+            return StorageUnusable(
                 f"{path} cannot be written ({said}). This user needs to be able to write the file and its directory, "
-                "which holds the journal and the locks",
-                500,
+                "which holds the journal and the locks"
             )
         case sqlite3.SQLITE_CANTOPEN:
-            return ResonateStoreError(
-                f"{path} cannot be opened ({said}). Check that its directory exists and can be written", 500
+            return StorageUnusable(
+                f"{path} cannot be opened ({said}). Check that its directory exists and can be written"
             )
         case sqlite3.SQLITE_NOTADB:
-            return ResonateStoreError(
-                f"{path} is no SQLite database. Name another file; this one was left as it is", 500
-            )
+            return StorageUnusable(f"{path} is no SQLite database. Name another file; this one was left as it is")
         case sqlite3.SQLITE_CORRUPT:
-            return ResonateStoreError(
+            return StorageUnusable(
                 f"{path} is damaged ({said}). Stop all processes that use it, keep a copy of it with its -wal file, "
-                "and bring back a backup, or save what can be read: sqlite3 FILE .recover",
-                500,
+                "and bring back a backup, or save what can be read: sqlite3 FILE .recover"
             )
         case sqlite3.SQLITE_IOERR if committing:
             return OutcomeUnknown(
@@ -55,8 +51,7 @@ def translate(error: sqlite3.Error, path: str, *, committing: bool = False) -> R
 
 def vanished(path: str) -> ResonateStoreError:
     """The file we have open is not the one of that name any more."""
-    return ResonateStoreError(
+    return StorageUnusable(
         f"{path} was deleted or replaced while it was in use; nothing was written. What was in it can only come back "
-        "from a backup: stop all processes that use it, put the file back, start again",
-        500,
+        "from a backup: stop all processes that use it, put the file back, start again"
     )

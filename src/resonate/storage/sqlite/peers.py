@@ -104,6 +104,9 @@ class Peers:
         end.settimeout(POLL)
         self._in = end
         self._mine.append(path)
+        for name in os.listdir(self._directory):  # those of dead processes are found, and removed, by writing to them
+            if name != path.name:
+                self._tell(f"{self._directory}/{name}")
 
     def _run(self, look: Callable[[], None]) -> None:
         end = self._in

@@ -8,6 +8,7 @@ What is written during a transaction is collected and goes out as one statement 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import Any, Final
 
 import msgspec
@@ -42,6 +43,16 @@ AT_ONCE: Final = 6
 PAGE: Final = 500
 """Rows that a scan reads at once."""
 
+TOGETHER: Final = 128
+"""Rows that one statement writes at most: each statement gives up the interpreter's lock once, each row of
+`executemany` would, and getting it back from a hundred busy threads costs more than writing the row."""
+
+
+def _together(statement: str) -> dict[int, str]:
+    """`statement` for 1, 2, 4, ... rows of five values."""
+    return {1 << n: statement % ", ".join(["(?, ?, ?, ?, ?)"] * (1 << n)) for n in range(TOGETHER.bit_length())}
+
+
 _PROMISE: Final = "SELECT id, state, body FROM resonate_promises WHERE id = ?"
 _PROMISES: Final = "SELECT id, state, body FROM resonate_promises WHERE id IN (SELECT value FROM json_each(?))"
 _BELOW: Final = "SELECT 1 FROM resonate_promises WHERE id > ? AND id < ? LIMIT 1"
@@ -52,12 +63,12 @@ _SCAN_PROMISES: Final = "SELECT id, state, body FROM resonate_promises WHERE id 
 _SCAN_TASKS: Final = "SELECT id, state, body FROM resonate_tasks WHERE id > ? ORDER BY id LIMIT ?"
 _SCAN_SCHEDULES: Final = "SELECT id, body FROM resonate_schedules WHERE id > ? ORDER BY id LIMIT ?"
 _OUTBOX: Final = "SELECT kind, id, listener, body FROM resonate_outbox ORDER BY seq"
-_PUT_PROMISE: Final = (
-    "INSERT INTO resonate_promises (id, state, due, branch, body) VALUES (?, ?, ?, ?, ?) "
+_PUT_PROMISE: Final = _together(
+    "INSERT INTO resonate_promises (id, state, due, branch, body) VALUES %s "
     "ON CONFLICT (id) DO UPDATE SET state = excluded.state, due = excluded.due, body = excluded.body"
 )
-_PUT_TASK: Final = (
-    "INSERT INTO resonate_tasks (id, state, due, pid, body) VALUES (?, ?, ?, ?, ?) "
+_PUT_TASK: Final = _together(
+    "INSERT INTO resonate_tasks (id, state, due, pid, body) VALUES %s "
     "ON CONFLICT (id) DO UPDATE "
     "SET state = excluded.state, due = excluded.due, pid = excluded.pid, body = excluded.body"
 )
@@ -300,11 +311,16 @@ class Rows:
 
     # ---- writing --------------------------------------------------------------------------------------
 
-    def _write(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
+    def _write(self, statements: dict[int, str], rows: list[tuple[Any, ...]]) -> None:
         if len(rows) == 1:
-            self._execute(statement, rows[0])
-        else:
-            self._connection.execute_many(statement, rows)
+            self._execute(statements[1], rows[0])
+            return
+        first, left = 0, len(rows)
+        while left:
+            size = min(TOGETHER, 1 << (left.bit_length() - 1))
+            self._execute(statements[size], tuple(chain.from_iterable(rows[first : first + size])))
+            first += size
+            left -= size
 
     def _write_schedules(self) -> None:
         for id, new in self._new_schedules.items():

@@ -14,7 +14,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Final
 
-from resonate.errors import ResonateStoreError
+from resonate.errors import StorageUnusable
 
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     (
@@ -69,14 +69,13 @@ def migrate(database: sqlite3.Connection, path: str) -> None:
     """Bring the file to this version; the caller is inside a write transaction.
 
     Raises:
-        ResonateStoreError: the file was written by a newer version.
+        StorageUnusable: the file was written by a newer version.
     """
     version = _version(database)
     if version > len(MIGRATIONS):
-        raise ResonateStoreError(
+        raise StorageUnusable(
             f"{path} was written by a newer version of resonate (schema {version}, this version knows up to "
-            f"{len(MIGRATIONS)}). Upgrade resonate here, or use another file; nothing was changed",
-            500,
+            f"{len(MIGRATIONS)}). Upgrade resonate here, or use another file; nothing was changed"
         )
     for number, statements in enumerate(MIGRATIONS[version:], version + 1):
         for statement in statements:

@@ -189,15 +189,20 @@ class SqliteStorage:
 
     def watch(self, group: str, changed: Callable[[], None]) -> None:
         def look() -> None:
-            with self._connection.reading():
-                self._catch_up()
-                if not self._due_unknown:
-                    return
-                self._next_due = self._read_next_due()
-                self._due_unknown = False
-            changed()
+            if self.look():
+                changed()
 
         self._peers.watch(group, look)
+
+    def look(self) -> bool:
+        """Learn what other processes have done; whether they have done anything since the last look."""
+        with self._connection.reading():
+            self._catch_up()
+            if not self._due_unknown:
+                return False
+            self._next_due = self._read_next_due()
+            self._due_unknown = False
+        return True
 
     def claim(self, pid: str) -> list[tuple[str, int]]:
         with self._connection.turn():
