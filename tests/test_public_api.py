@@ -18,7 +18,7 @@ ERRORS = """
     CapacityError ClientStopped DecodeError EncodeError ExecutionHalted ExecutionStopped ForgottenCommand
     ForkedClient FunctionNotFound IdConflict IdTooLong InsideEventLoop InvalidId NonDeterminismError NotACommand
     NotSupported OutcomeUnknown RemoteError ResonateCanceledError ResonateError ResonateShutdownError
-    ResonateStoreError ResonateTimedoutError StorageUnavailable UsageError
+    ResonateStoreError ResonateTimedoutError StorageUnavailable StorageUnusable UsageError
 """
 
 NAMES: dict[str, str] = {
