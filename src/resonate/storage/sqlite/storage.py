@@ -61,10 +61,15 @@ class SqliteStorage:
         self._pid: PidLock | None = None
         self._fresh: list[Send] = []
         self._begun = False
-        with self._connection.reading():
-            self._version: int | None = self._data_version()
-            self._seen = int(self._connection.execute(_LAST_SEQ)[0][0])
-            self._next_due = self._read_next_due()
+        self._version: int | None = None
+        try:
+            with self._connection.reading():
+                self._version = self._data_version()
+                self._seen = int(self._connection.execute(_LAST_SEQ)[0][0])
+                self._next_due = self._read_next_due()
+        except BaseException:  # a damaged file, found out only now
+            self._connection.close()
+            raise
         self._due_unknown = False
 
     # ---- transaction -------------------------------------------------------------------------
