@@ -16,7 +16,7 @@ from resonate.errors import OutcomeUnknown, ResonateStoreError, StorageUnavailab
 from resonate.protocol.records import EMPTY, Promise, Value
 from resonate.protocol.requests import PromiseCreate, PromiseGet, PromiseSettle, Request, TaskCreate, TaskFence
 from resonate.service.service import Service
-from resonate.storage.sqlite import connection, schema
+from resonate.storage.sqlite import connection, rows, schema
 from resonate.storage.sqlite.failures import translate
 from resonate.storage.sqlite.location import Location
 from resonate.storage.sqlite.storage import SqliteStorage
@@ -348,3 +348,67 @@ def test_the_file_may_hold_the_tables_of_others(file: Location) -> None:
     assert mine.execute("PRAGMA user_version").fetchone() == (7,)
     assert mine.execute("SELECT count(*) FROM promises").fetchone() == (0,)
     mine.close()
+
+
+# What is kept in memory.
+
+
+def test_rows_let_go_of_are_read_again(storage: SqliteStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "CACHE_ROWS", 3)
+    service = service_on(storage)
+    service.handle([TaskCreate("p", 1000, PromiseCreate("w", FAR, tags=TARGET))])
+
+    for number in range(20):
+        answer = service.handle([TaskFence("w", 1, create(f"w:{number}"), False)])[0]
+        assert answer.action is not None
+        assert answer.action.status == 200
+
+    assert len(storage._rows._promises) + len(storage._rows._tasks) <= 3
+    assert {a.status for a in service.handle([PromiseGet(f"w:{n}") for n in range(20)])} == {200}
+
+
+def test_a_child_that_was_there_before_its_root_is_found(storage: SqliteStorage) -> None:
+    """What is below a new root is taken for known only if there was nothing below it."""
+    service = service_on(storage)
+    service.handle([create("w:1", "early")])
+    service.handle([TaskCreate("p", 1000, PromiseCreate("w", FAR, tags=TARGET))])
+
+    found = service.handle([create("w:1", "late")])[0].promise
+
+    assert found is not None
+    assert found.param.data == "early"
+
+
+def test_a_child_created_in_the_same_batch_as_its_root_is_found(storage: SqliteStorage) -> None:
+    service = service_on(storage)
+
+    answers = service.handle(
+        [
+            create("w:1", "early"),
+            TaskCreate("p", 1000, PromiseCreate("w", FAR, tags=TARGET)),
+            create("w:1", "late"),
+            create("w:2"),
+        ]
+    )
+    storage._rows.forget()
+
+    assert answers[2].promise == answers[0].promise
+    assert [a.status for a in service.handle([PromiseGet("w:1"), PromiseGet("w:2")])] == [200, 200]
+
+
+def test_a_new_step_is_not_looked_for(storage: SqliteStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = service_on(storage)
+    service.handle([TaskCreate("p", 1000, PromiseCreate("w", FAR, tags=TARGET))])
+    asked: list[str] = []
+    execute = storage._connection.execute
+
+    def noted(statement: str, parameters: Any = ()) -> Any:
+        asked.append(statement.split(" (")[0])
+        return execute(statement, parameters)
+
+    monkeypatch.setattr(storage._connection, "execute", noted)
+    monkeypatch.setattr(storage._rows, "_execute", noted)
+
+    service.handle([TaskFence("w", 1, create("w:1"), False)])
+
+    assert asked == ["BEGIN IMMEDIATE", "PRAGMA data_version", "INSERT INTO resonate_promises"]

@@ -92,6 +92,7 @@ class Service:
         self.timers = Timers(self)
         self._standing = storage.begin(lambda: footprint(())) if storage.immediate else None
         self._now = 0
+        self._rounds = ROUNDS if storage.immediate else 1  # a round that waits for a disk is long enough
         self._debug_now = 0  # the largest instant that a request brought along: it never falls either
         self._lead = threading.Lock()
         self._queue: deque[_Call] = deque()
@@ -187,7 +188,7 @@ class Service:
 
     def _serve(self, own: _Call) -> None:
         """Serve what waits, our own call first or not, for a bounded number of rounds."""
-        for _ in range(ROUNDS):
+        for _ in range(self._rounds):
             batch = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH))]
             if not batch:
                 return
