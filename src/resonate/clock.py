@@ -26,18 +26,34 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The clock of the machine."""
+    """The clock of the machine; when that is put back, time goes on at its pace until the clock has caught up."""
 
     runs = True
 
+    def __init__(self) -> None:
+        self._last = 0
+        self._put_back: tuple[int, float] | None = None
+
     def now(self) -> int:
-        return time.time_ns() // 1_000_000
+        now = time.time_ns() // 1_000_000
+        if now < self._last:
+            now = self._going_on()
+        else:
+            self._put_back = None
+        self._last = now
+        return now
 
     def monotonic(self) -> float:
         return time.monotonic()
 
     def watch(self, changed: Callable[[], None]) -> None:
         """The system's clock is never announced to have changed."""
+
+    def _going_on(self) -> int:
+        if self._put_back is None:
+            self._put_back = self._last, time.monotonic()
+        last, since = self._put_back
+        return max(self._last, last + int((time.monotonic() - since) * 1000))
 
 
 class SettableClock:

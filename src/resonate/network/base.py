@@ -19,6 +19,9 @@ ANY: Final = 2**31
 class Network(Protocol):
     """Requests out, messages in, for one client."""
 
+    near: bool
+    """True if the service is in this process, so that asking it now and then costs next to nothing."""
+
     inline: bool
     """True if `send` does no I/O and never waits long, so that an event loop may call it."""
 

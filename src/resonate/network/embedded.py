@@ -25,6 +25,7 @@ class EmbeddedNetwork:
         self.service = service
         self.group = group
         self.pid = pid
+        self.near = True
         self.inline = service.storage.immediate
         self.now = service.now
         self._catch_all = catch_all

@@ -74,6 +74,7 @@ class LegacyNetwork:
         clock: gives instants; the store is taken to go by the same.
     """
 
+    near = False
     inline = False
 
     def __init__(

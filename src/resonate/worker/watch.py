@@ -125,7 +125,7 @@ class Watch:
 
     def refresh(self, now: float) -> None:
         """Look at what we wait for now and then: messages may be lost, tasks may be halted."""
-        interval = REFRESH_EMBEDDED if self._worker.network.inline else REFRESH_REMOTE
+        interval = REFRESH_EMBEDDED if self._worker.network.near else REFRESH_REMOTE
         if not self._remote or now - self._refreshed < interval:
             return
         self._refreshed = now
