@@ -16,7 +16,7 @@ SOURCE = Path(resonate.__file__).parent
 VALUES = {"errors", "signatures", "encoders", "values"}
 CLIENT = {"handle", "function", "context", "logger", "options", "registry", "dependencies", "retry_policies"}
 MACHINERY = {"execution", "worker", "network", "service", "storage", "protocol", "stores", "clock"}
-EVERYTHING = VALUES | CLIENT | MACHINERY | {"models", "settings", "client", "resonate", "message_sources"}
+EVERYTHING = VALUES | CLIENT | MACHINERY | {"models", "settings", "client", "resonate", "message_sources", "signals"}
 
 TABLE: dict[str, set[str]] = {
     "errors": set(),
@@ -26,6 +26,7 @@ TABLE: dict[str, set[str]] = {
     "encoders": {"errors"},
     "dependencies": {"errors"},
     "logger": set(),
+    "signals": set(),
     "handle": {"errors"},
     "protocol": {"errors"},
     "values": {"signatures", "encoders", "errors"},

@@ -241,34 +241,60 @@ def test_ctrl_c_in_the_middle_of_a_step(kind: str, how: str, ran: str) -> None:
     assert process.returncode == 0
 
 
-def test_stopping_waits_for_the_step_that_runs_and_releases_its_task() -> None:
-    entered, go, stopping = threading.Event(), threading.Event(), threading.Event()
+class Running:
+    """A client in the middle of a step, and a thread that stops it."""
 
-    def step(ctx: Any) -> str:
-        entered.set()
-        assert go.wait(10)
-        return "done"
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        entered = threading.Event()
 
-    client = Resonate(workers=1)
-    program = client.register(step)
-    client.begin_run("p", program)
-    assert entered.wait(10)
-    service = client._core.started().network.service  # type: ignore[attr-defined]
+        def step(ctx: Any) -> str:
+            entered.set()
+            assert self.go.wait(10)
+            return "done"
 
-    def stop() -> None:
-        stopping.set()
-        client.stop()
+        def program(ctx: Any) -> Any:
+            yield ctx.run(step)
+            yield ctx.run(step)
 
-    stopper = threading.Thread(target=stop)
-    stopper.start()
-    assert stopping.wait(10)
-    until(lambda: service.storage.task("p").state == "pending")
+        self.client = Resonate(workers=1)
+        self.client.register(program)
+        self.client.begin_run("p", program)
+        assert entered.wait(10)
+        self.storage = self.client._core.started().network.service.storage  # type: ignore[attr-defined]
+
+    def stop(self, timeout: float | None) -> threading.Thread:
+        stopper = threading.Thread(target=self.client.stop, args=(timeout,))
+        stopper.start()
+        until(lambda: self.client._core._stopped)
+        return stopper
+
+
+def test_stopping_lets_the_step_that_runs_end_and_keeps_its_result() -> None:
+    running = Running()
+    stopper = running.stop(None)
+
     assert stopper.is_alive()
-    go.set()
+    assert running.storage.task("p").state == "acquired"
+    running.go.set()
     stopper.join(10)
 
     assert not stopper.is_alive()
-    assert service.storage.promise("p").promise.state == "pending"
+    assert running.storage.promise("p:1").promise.state == "resolved"
+    assert running.storage.promise("p:2") is None or running.storage.promise("p:2").promise.state == "pending"
+    assert running.storage.task("p").state == "pending"
+
+
+def test_a_step_that_does_not_end_in_time_is_given_up_with_its_task() -> None:
+    running = Running()
+    stopper = running.stop(0.05)
+
+    until(lambda: running.storage.task("p").state == "pending")
+    running.go.set()
+    stopper.join(10)
+
+    assert not stopper.is_alive()
+    assert running.storage.promise("p").promise.state == "pending"
 
 
 @pytest.mark.parametrize("how", ["run", "handle"])

@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar
 
 from msgspec import Struct
 
+from resonate import signals
 from resonate.clock import SystemClock
 from resonate.context import Context, Shared
 from resonate.errors import (
@@ -160,6 +161,7 @@ class Client:
     def stop(self, timeout: float | timedelta | None) -> None:
         """End everything; what is held is released, open handles get an error."""
         patience = None if timeout is None else min(seconds(timeout), LONGEST_WAIT)
+        signals.forget(self._told_to_end)
         with self._starting:
             self._stopped = True
         if self._worker is not None and _forks == self._forks:
@@ -416,7 +418,13 @@ class Client:
         if self._bound is not None:
             worker.loop.bind(self._bound)
         worker.start()
+        if settings.file is not None:
+            signals.watch(self._told_to_end)
         return worker
+
+    def _told_to_end(self) -> None:
+        _LOG.info("SIGTERM: no task is begun any more, steps that run have %d s to end", self.settings.ttl)
+        self.stop(self.settings.ttl)
 
     def _create(self, id: str, call: RootCall, opts: Options) -> PromiseCreate:
         worker = self._worker

@@ -8,6 +8,7 @@ threads may drive one execution at the same time. No lock is held while user cod
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -34,6 +35,8 @@ class Threads:
     def __init__(self, worker: Worker, make_context: Callable[[Execution, Call], Any]) -> None:
         self._worker = worker
         self._make_context = make_context
+        self._driving: list[int] = []
+        self._rest = threading.Condition()
         self._abandoned: list[Any] = []  # to let go of one would raise GeneratorExit in it, which it catches too
 
     def drive(self, held: Held) -> None:
@@ -43,6 +46,8 @@ class Threads:
             KeyboardInterrupt, SystemExit: raised by user code or the process; nothing was
                 settled and the task has been released.
         """
+        me = threading.get_ident()
+        self._driving.append(me)
         try:
             self._drive(held)
         except (KeyboardInterrupt, SystemExit) as event:
@@ -50,6 +55,17 @@ class Threads:
             raise
         except Exception as error:
             self._worker.abandon(held, error)
+        finally:
+            self._driving.remove(me)
+            if self._worker.stopped:
+                with self._rest:
+                    self._rest.notify_all()
+
+    def drain(self, timeout: float | None) -> None:
+        """Wait for at most `timeout` seconds until the steps that other threads run have ended and are recorded."""
+        me = threading.get_ident()
+        with self._rest:
+            self._rest.wait_for(lambda: all(ident == me for ident in self._driving), timeout)
 
     def _drive(self, held: Held) -> None:
         execution = held.execution
@@ -59,6 +75,9 @@ class Threads:
             self._worker.loop.pump(held)
         while True:
             if call is not None:
+                if call.code is None and self._worker.stopped:  # nothing new is begun; what has ended is kept
+                    self._worker.flush(held)
+                    return
                 if execution.unwritten and (call.code is None or execution.urgent):
                     self._worker.flush(held, before_step=True)
                 call = self._advance(held, call)
@@ -88,6 +107,8 @@ class Threads:
                         self._ask_for_help(held)
                 return following
         settled = None
+        if self._worker.stopped and type(outcome) is Raised:
+            outcome = NOTHING  # perhaps only since we are stopping; whoever goes on will see
         if outcome is not NOTHING:
             settled = conclude(call, outcome, execution.now)
         if type(settled) is float:

@@ -113,6 +113,9 @@ class Worker:
     def stop(self, timeout: float | None = None) -> None:
         """Stop taking tasks, release what is held, leave every waiter with an error. Idempotent.
 
+        Steps that run may end, and their results are recorded, so that whoever goes on does
+        not run them again; no further step is begun.
+
         Args:
             timeout: seconds to wait for steps that are running; None waits for their end.
         """
@@ -121,13 +124,19 @@ class Worker:
         self.stopped = True
         self.room.open()
         reason = "the client was stopped"
+        limit = None if timeout is None else time.monotonic() + timeout
+
+        def left() -> float | None:
+            return None if limit is None else max(0.0, limit - time.monotonic())
+
+        self.watch.abandon(ResonateShutdownError(reason))  # a step that waits in result() could not end otherwise
+        self.threads.drain(timeout)
         for held in [*self.held.values(), *self.warm.values()]:
             if not held.suspended:
                 self._release(held)
             self.stop_execution(held, ExecutionStopped(f"{held.execution.id}: {reason}"))
-        self.watch.abandon(ResonateShutdownError(reason))  # a step that waits in result() could not end otherwise
-        self.pool.stop(timeout)
-        self.loop.stop(timeout)
+        self.pool.stop(left())
+        self.loop.stop(left())
         self.ticker.stop()
         self.leases.stop()
         self.network.stop()
