@@ -12,7 +12,7 @@ from typing import Final, Literal, Protocol
 
 from resonate.protocol.footprint import Footprint
 from resonate.protocol.records import Promise
-from resonate.protocol.rows import Effect, Send, View
+from resonate.protocol.rows import Effect, PromiseRow, Send, View
 
 Timer = tuple[Literal["promise", "task", "schedule"], str]
 """Something that is due: which kind of row, and its id."""
@@ -84,6 +84,9 @@ class Storage(Protocol):
             UsageError: another live process goes by that pid.
         """
 
+    def promise(self, id: str) -> PromiseRow | None:
+        """The promise `id` as it is stored, outside of a transaction."""
+
     def purge(self, before: int, now: int, limit: int) -> int:
         """Delete finished trees, up to `limit` promises with their tasks and messages, in one transaction.
 
@@ -97,11 +100,11 @@ class Storage(Protocol):
             ResonateStoreError: nothing was deleted.
         """
 
-    def drop(self, root: str, now: int, limit: int) -> Promise | int:
-        """Delete the finished tree of `root` now, up to `limit` promises of it; 0 once nothing is left of it.
+    def drop(self, root: str, now: int, limit: int) -> Promise | bool:
+        """Delete the finished tree of `root` however young it is, up to `limit` promises of it, durably.
 
         Returns:
-            How many were deleted, or the promise that is live at `now`, and then none was.
+            Whether all of it is gone; or a promise of it that is live at `now`, and then nothing was deleted.
         """
 
     def close(self) -> None:

@@ -146,7 +146,7 @@ class MemoryStorage:
     def purge(self, before: int, now: int, limit: int) -> int:
         return purge(self._filed(), before, now, limit)
 
-    def drop(self, root: str, now: int, limit: int) -> Promise | int:
+    def drop(self, root: str, now: int, limit: int) -> Promise | bool:
         return drop(self._filed(), root, now, limit)
 
     def _filed(self) -> MemoryTrees:
@@ -159,13 +159,13 @@ class MemoryStorage:
     def _news(self, root: str) -> bool:
         return any(key[0] == "unblock" and key[1] == root for key in self._outbox)
 
-    def _forget(self, ids: Sequence[str]) -> None:
+    def _forget(self, ids: Sequence[str], keep_news: bool) -> None:
         for id in ids:
             self._promises.pop(id, None)
             self._tasks.pop(id, None)
             self._branches.pop(id, None)
         gone = set(ids)
-        for key in [key for key in self._outbox if key[1] in gone]:
+        for key in [key for key in self._outbox if key[1] in gone and not (keep_news and key[0] == "unblock")]:
             del self._outbox[key]
 
     # ---- other processes: there are none ------------------------------------------------------

@@ -44,14 +44,14 @@ class MemoryTrees:
 
     Args:
         promises: the rows of the storage.
-        forget: deletes rows of these ids.
+        forget: deletes the rows of these ids, but for news if the second argument says so.
         has_news: whether news of a promise is in the outbox.
     """
 
     def __init__(
         self,
         promises: Mapping[str, PromiseRow],
-        forget: Callable[[Sequence[str]], None],
+        forget: Callable[[Sequence[str], bool], None],
         has_news: Callable[[str], bool],
     ) -> None:
         self.checked: str | None = None
@@ -86,7 +86,10 @@ class MemoryTrees:
 
     def suspects(self, root: str) -> Iterator[Promise]:
         for id in self.tree(root):
-            promise = self._promises[id].promise
+            row = self._promises.get(id)
+            if row is None:
+                continue
+            promise = row.promise
             if promise.state == PENDING or is_root(promise):
                 yield promise
 
@@ -104,13 +107,13 @@ class MemoryTrees:
                 seen.add(stray)
                 path.append((stray, self._strays.at(stray)))
 
-    def delete(self, ids: Sequence[str]) -> None:
+    def delete(self, ids: Sequence[str], *, keep_news: bool = False) -> None:
         for id in ids:
             row = self._promises.get(id)
             if row is not None:
                 filing, key = self._place(row.promise)
                 filing.remove(key, id)
-        self._forget(ids)
+        self._forget(ids, keep_news)
 
     def _place(self, promise: Promise) -> tuple[Filing, str]:
         above = stray_of(promise)

@@ -37,8 +37,11 @@ class Trees(Protocol):
     def has_news(self, root: str) -> bool:
         """Whether the outbox holds news of `root` that nobody has taken."""
 
-    def delete(self, ids: Sequence[str]) -> None:
-        """Delete promises with their tasks and messages."""
+    def delete(self, ids: Sequence[str], *, keep_news: bool = False) -> None:
+        """Delete promises with their tasks and messages.
+
+        News that nobody has taken yet may stay: it holds the promise, and whoever waits elsewhere still hears of it.
+        """
 
 
 def purge(trees: Trees, before: int, now: int, limit: int) -> int:
@@ -64,14 +67,14 @@ def purge(trees: Trees, before: int, now: int, limit: int) -> int:
     return len(found) + put_off
 
 
-def drop(trees: Trees, root: str, now: int, limit: int) -> Promise | int:
-    """Delete up to `limit` promises of the tree of `root`, however young; or the promise that is live, and none."""
+def drop(trees: Trees, root: str, now: int, limit: int) -> Promise | bool:
+    """Delete up to `limit` promises of the tree of `root`, however young; whether that was all, or what is live."""
     live = next((promise for promise in trees.suspects(root) if is_live(promise, now)), None)
     if live is not None:
         return live
     ids = list(islice(trees.tree(root), limit))
-    trees.delete(ids)
-    return len(ids)
+    trees.delete(ids, keep_news=True)
+    return root in ids
 
 
 def _stays(trees: Trees, root: str, before: int, now: int) -> bool:

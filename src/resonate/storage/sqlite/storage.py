@@ -211,7 +211,7 @@ class SqliteStorage:
                 self._purging.unlock()
         return done
 
-    def drop(self, root: str, now: int, limit: int) -> Promise | int:
+    def drop(self, root: str, now: int, limit: int) -> Promise | bool:
         return self._deleting(lambda: drop(self._trees, root, now, limit), durable=True)
 
     def _deleting(self, delete: Callable[[], Read], *, durable: bool) -> Read:

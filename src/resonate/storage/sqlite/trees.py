@@ -30,8 +30,9 @@ _STRAYS_BELOW: Final = (
     "ORDER BY stray_of, id LIMIT ?"
 )
 _NEWS: Final = "SELECT 1 FROM resonate_outbox WHERE id = ? AND kind = 'unblock' LIMIT 1"
+_DELETE_OFFERS: Final = "DELETE FROM resonate_outbox WHERE kind != 'unblock' AND id IN (SELECT value FROM json_each(?))"
+_DELETE_MESSAGES: Final = "DELETE FROM resonate_outbox WHERE id IN (SELECT value FROM json_each(?))"
 _DELETE: Final = (
-    "DELETE FROM resonate_outbox WHERE id IN (SELECT value FROM json_each(?))",
     "DELETE FROM resonate_tasks WHERE id IN (SELECT value FROM json_each(?))",
     "DELETE FROM resonate_promises WHERE id IN (SELECT value FROM json_each(?))",
 )
@@ -75,10 +76,10 @@ class SqliteTrees:
     def has_news(self, root: str) -> bool:
         return bool(self._execute(_NEWS, (root,)))
 
-    def delete(self, ids: Sequence[str]) -> None:
+    def delete(self, ids: Sequence[str], *, keep_news: bool = False) -> None:
         if ids:
             names = msgspec.json.encode(ids).decode()
-            for statement in _DELETE:
+            for statement in (_DELETE_OFFERS if keep_news else _DELETE_MESSAGES, *_DELETE):
                 self._execute(statement, (names,))
             self._forget(ids)
 
