@@ -118,9 +118,9 @@ def test_every_blocking_method_has_an_awaitable_form_of_the_same_shape() -> None
     def shape(func: Any) -> list[str]:
         return [name for name in inspect.signature(func).parameters if name not in ("timeout", "version")]
 
-    names = ["run", "begin_run", "rpc", "begin_rpc", "get", "schedule", "start", "stop"]
+    names = ["run", "begin_run", "rpc", "begin_rpc", "get", "purge", "schedule", "start", "stop"]
 
-    assert [name for name in vars(Aio) if not name.startswith("_")] == ["start", "stop", *names[:6]]
+    assert [name for name in vars(Aio) if not name.startswith("_")] == ["start", "stop", *names[:7]]
     for name in names:
         assert inspect.iscoroutinefunction(getattr(Aio, name)), name
         assert shape(getattr(Aio, name)) == shape(getattr(Resonate, name)), name

@@ -41,7 +41,7 @@ TABLE: dict[str, set[str]] = {
     "models": {"encoders", "handle", "retry_policies", "errors"},
     "stores": {"models", "network", "service", "storage", "protocol", "clock"} | VALUES,
     "worker": {"network", "execution", "protocol", "registry", "options", "retry_policies", "handle", "clock"} | VALUES,
-    "settings": {"dependencies", "registry", "models", "storage", "errors"},
+    "settings": {"dependencies", "registry", "models", "retry_policies", "storage", "errors"},
     "client": EVERYTHING - {"resonate", "client", "message_sources"},
     "resonate": EVERYTHING - {"message_sources"},
     "testing": EVERYTHING,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 import threading
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -30,6 +32,7 @@ PARAMETERS = [
     "dependencies",
     "registry",
     "max_concurrent",
+    "retention",
 ]
 
 
@@ -118,6 +121,8 @@ def test_group_and_pid_are_as_given_and_two_clients_have_two_pids() -> None:
         ({"workers": True}, "workers must be `int`, got bool"),
         ({"max_concurrent": None}, "max_concurrent must be `int`, got NoneType"),
         ({"max_concurrent": "1"}, "max_concurrent must be `int`, got str"),
+        ({"retention": "7d"}, "retention must be `int | float | timedelta` .*, got str"),
+        ({"retention": True}, "retention must be .*, got bool"),
         ({"store": object()}, "store must be `Store | None`, got object"),
         ({"message_source": object()}, "message_source must be `MessageSource | None`, got object"),
         ({"dependencies": {}}, "dependencies must be `Dependencies | None`, got dict"),
@@ -149,6 +154,10 @@ def test_a_parameter_of_a_wrong_type_is_a_type_error_that_names_it(given: dict[s
         ({"log_level": "debug"}, "log_level must be one of"),
         ({"workers": -1}, "workers must be at least 0, got -1"),
         ({"max_concurrent": 0}, "max_concurrent must be at least 1, got 0"),
+        ({"retention": -1}, "retention must be greater than or equal to zero, got -1"),
+        ({"retention": 0}, "retention must be more than zero"),
+        ({"retention": float("nan")}, "retention must be a number of seconds, got nan"),
+        ({"retention": -float("inf")}, "retention must be greater than or equal to zero"),
         ({"store": LocalStore()}, "store and message_source must both be set or both be unset"),
         (
             {"message_source": LocalStore().message_source("default", "p")},
@@ -160,6 +169,22 @@ def test_a_parameter_of_a_wrong_type_is_a_type_error_that_names_it(given: dict[s
 def test_a_parameter_of_a_wrong_value_is_a_value_error_that_names_it(given: dict[str, Any], text: str) -> None:
     with pytest.raises(ValueError, match=text):
         Resonate(**given)
+
+
+def test_retention_is_seven_days_in_a_file_and_for_ever_in_memory_unless_it_is_given() -> None:
+    file = "sqlite:///app.db"
+
+    assert settings(url=file).retention == 7 * 86_400
+    assert settings().retention == math.inf
+    assert settings(retention=timedelta(hours=1)).retention == 3600
+    assert settings(url=file, retention=math.inf).retention == math.inf
+
+
+def test_retention_is_refused_beside_a_store_of_the_programs_own() -> None:
+    store = LocalStore()
+
+    with pytest.raises(ValueError, match="retention must be left out where a store is given"):
+        Resonate(store=store, message_source=store.message_source("default", "p"), retention=60)
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ NAMES: dict[str, str] = {
 
 METHODS: dict[type, str] = {
     Resonate: """
-        aio begin_rpc begin_run get group local options pid promises register remote rpc run schedule schedules
+        aio begin_rpc begin_run get group local options pid promises purge register remote rpc run schedule schedules
         set_dependency start stop with_dependency
     """,
     Context: """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -350,6 +351,20 @@ class Client:
         if id not in worker.watch.completions and worker.network.send((PromiseGet(id),))[0].status == 404:
             raise ResonateStoreError(f"The specified promise was not found: {id}", 40400)
 
+    def purge(self, id: str) -> None:
+        """Delete the finished tree of `id`; nothing of it is known here afterwards.
+
+        Raises:
+            ResonateStoreError: 100.404, there is no such promise.
+            UsageError: it is pending, or no root.
+            NotSupported: the store cannot.
+        """
+        worker = self.started()
+        promise = worker.network.send((PromiseGet(id),))[0].promise
+        if promise is not None and promise.state != PENDING:  # who waits here has it before it is gone
+            worker.settled_elsewhere(promise)
+        worker.network.purge(id)
+
     # ---- for handles --------------------------------------------------------------------------------------
 
     def subscribe(self, id: str) -> Completion:
@@ -541,7 +556,8 @@ def open_service(settings: Settings) -> Service:
         from resonate.storage.sqlite.storage import SqliteStorage  # brings sqlite3: only for those who ask for it
 
         storage = SqliteStorage(settings.file)
-    service = Service(storage, SystemClock())
+    kept = settings.retention
+    service = Service(storage, SystemClock(), retention=None if kept == math.inf else int(kept * 1000))
     try:
         left = storage.claim(settings.pid)
         if left:

@@ -43,6 +43,9 @@ class Resonate:
         store, message_source: your own, instead of `url`; give both.
         dependencies, registry: containers to share with other clients.
         max_concurrent: executions run at the same time; `begin_run` waits beyond it.
+        retention: seconds (or timedelta) for which finished executions are kept, `math.inf` for
+            ever; default 7 days in a file, for ever in memory. After that an id starts anew. Of
+            several clients on one file the one with the shortest decides.
 
     Raises:
         TypeError, ValueError: a parameter of a wrong type or value, named.
@@ -65,6 +68,7 @@ class Resonate:
         dependencies: Dependencies | None = None,
         registry: Registry | None = None,
         max_concurrent: int = MAX_CONCURRENT,
+        retention: float | timedelta | None = None,
     ) -> None:
         check_parts(dependencies, group, log_level, message_source, pid, registry, store, ttl)
         settings = resolve(
@@ -77,8 +81,11 @@ class Resonate:
             log_level=log_level,
             workers=workers,
             max_concurrent=max_concurrent,
+            retention=retention,
             environment={} if store is not None else None,
         )
+        if store is not None and retention is not None:
+            raise ValueError("retention must be left out where a store is given: how long it keeps things is its own")
         shared = Shared(
             Registry() if registry is None else registry,
             Dependencies() if dependencies is None else dependencies,
@@ -278,6 +285,20 @@ class Resonate:
         self._core.exists(id)
         return Handle(id, self._core)
 
+    def purge(self, id: str) -> None:
+        """Delete a finished execution now, with everything below it: the next call of `id` starts anew.
+
+        Finished executions go by themselves when their `retention` is over. What handles have
+        of its results stays with them.
+
+        Raises:
+            ResonateStoreError: 100.404 if there is none.
+            UsageError: it is still pending (cancel it first), or part of another; nothing was deleted.
+            NotSupported: the client has a `store` of your own.
+        """
+        check_id(id)
+        self._core.purge(id)
+
     def schedule(
         self,
         id: str,
@@ -442,6 +463,10 @@ class Aio:
     async def get(self, id: str) -> Handle[Any]:
         """`Resonate.get`."""
         return await self._client._core.off_loop(self._client.get, id)
+
+    async def purge(self, id: str) -> None:
+        """`Resonate.purge`."""
+        await self._client._core.off_loop(self._client.purge, id)
 
     async def schedule(self, id: str, func: Any, cron: str, *args: Any, **kwargs: Any) -> Schedule:
         """`Resonate.schedule`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import uuid
@@ -16,12 +17,16 @@ from resonate.errors import NotSupported
 from resonate.models.message_source import MessageSource
 from resonate.models.store import Store
 from resonate.registry import Registry
+from resonate.retry_policies import seconds
 from resonate.storage.sqlite import location
 
 THREADS_MAX: Final = 32
 MAX_CONCURRENT: Final = 1000
 TTL_MAX: Final = 31_536_000
 """Seconds: a lease beyond a year is a mistake of units, and no clock of the system waits for ever."""
+
+RETENTION: Final = 7 * 86_400.0
+"""Seconds for which a durable storage keeps what is finished, unless told otherwise."""
 
 MEMORY: Final = "memory:"
 """The URL that means the memory of this process, whatever the environment says; `Resonate.local` asks for it."""
@@ -53,6 +58,8 @@ class Settings:
     log_level: int
     workers: int
     max_concurrent: int
+    retention: float
+    """Seconds for which what is finished is kept; infinite for ever."""
 
 
 def check_parts(
@@ -106,6 +113,7 @@ def resolve(
     log_level: Any,
     workers: Any,
     max_concurrent: Any,
+    retention: Any = None,
     environment: Mapping[str, str] | None = None,
 ) -> Settings:
     """The settings of a client: argument before variable, one by one; empty counts as unset.
@@ -124,6 +132,7 @@ def resolve(
     if workers is not None:
         _whole("workers", workers, 0)
     _whole("max_concurrent", max_concurrent, 1)
+    kept = None if retention is None else _retention(retention)
     url = check_url(url or env.get("RESONATE_URL") or _from_host(env))
     # Where writes wait for a disk, threads mostly wait too, and those that wait together share a commit.
     threads = os.cpu_count() or 1 if url is None else THREADS_MAX
@@ -139,6 +148,7 @@ def resolve(
         log_level=level_of(log_level),
         workers=min(THREADS_MAX, workers or threads),
         max_concurrent=max_concurrent,
+        retention=(math.inf if url is None else RETENTION) if kept is None else kept,
     )
 
 
@@ -215,6 +225,15 @@ def _address_part(name: str, value: object) -> None:
 
 def _is_pair(auth: object) -> bool:
     return isinstance(auth, tuple | list) and len(auth) == 2 and all(isinstance(part, str) for part in auth)
+
+
+def _retention(given: Any) -> float:
+    if isinstance(given, float) and given == math.inf:
+        return given
+    kept = seconds(given, "retention")
+    if kept == 0:
+        raise ValueError("retention must be more than zero: whoever waits for a result has to find it")
+    return kept
 
 
 def _whole(name: str, value: object, least: int) -> None:

@@ -79,6 +79,7 @@ class Execution:
         "awaited",
         "branch",
         "calls",
+        "created_at",
         "halt",
         "id",
         "noted",
@@ -111,6 +112,7 @@ class Execution:
     ) -> None:
         self.id = promise.id
         self.version = version
+        self.created_at = promise.created_at
         self.origin = promise.tags.get(ORIGIN, promise.id)
         self.branch = promise.tags.get(BRANCH, promise.id)
         self.parent = promise.tags.get(PARENT, promise.id)

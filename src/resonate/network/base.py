@@ -54,6 +54,15 @@ class Network(Protocol):
     async def asend(self, requests: Sequence[Request], *, chain: bool = False) -> list[Response]:
         """`send` for callers on an event loop: the same answers, without blocking it."""
 
+    def purge(self, id: str) -> None:
+        """Delete the finished tree of `id`.
+
+        Raises:
+            ResonateStoreError: 100.404, there is no such promise; or out of reach.
+            UsageError: it is pending, or no root; nothing was deleted.
+            NotSupported: what is behind this network cannot.
+        """
+
     def listen(self, wake: Callable[[], None]) -> None:
         """Have `wake` called, on any thread and briefly, when `take` may have something."""
 

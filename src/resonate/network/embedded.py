@@ -54,6 +54,10 @@ class EmbeddedNetwork:
             return self.send(requests, chain=chain)
         return await asyncio.to_thread(self.send, requests, chain=chain)
 
+    def purge(self, id: str) -> None:
+        """Delete the finished tree of `id`; see `Network.purge`."""
+        self.service.purger.purge(id)
+
     def listen(self, wake: Callable[[], None]) -> None:
         """Have `wake` called when `take` may have something."""
         self._wake = wake

@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
 from resonate.clock import Clock, SystemClock
-from resonate.errors import ResonateStoreError
+from resonate.errors import NotSupported, ResonateStoreError
 from resonate.models.message_source import Mesg, MessageSource
 from resonate.models.store import Store
 from resonate.network.base import ANY
@@ -143,6 +143,14 @@ class LegacyNetwork:
     async def asend(self, requests: Sequence[Request], *, chain: bool = False) -> list[Response]:
         """`send` on a thread of the loop's executor: a user's store may block."""
         return await asyncio.to_thread(self.send, requests, chain=chain)
+
+    def purge(self, id: str) -> None:
+        """A user's own store has no way to delete a tree.
+
+        Raises:
+            NotSupported: always.
+        """
+        raise NotSupported(f"{id} cannot be purged: the store {type(self.old.store).__name__} has no way to delete it")
 
     def listen(self, wake: Callable[[], None]) -> None:
         """Have `wake` called when `take` may have something."""

@@ -11,7 +11,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 from resonate.clock import Clock
@@ -30,6 +31,7 @@ from resonate.protocol.requests import (
 )
 from resonate.protocol.steps import RETRY_TIMEOUT, Rules
 from resonate.service.delivery import Delivery, Subscription
+from resonate.service.purger import Purger
 from resonate.service.timers import EVERYTHING, Timers
 from resonate.storage.base import Storage, Transaction
 
@@ -73,6 +75,7 @@ class Service:
         retry_timeout: milliseconds between two offers of a task that nobody takes.
         strict: answer as the bare specification where it differs.
         debug: allow `debug.*` and requests that bring their own `now`.
+        retention: milliseconds for which finished trees are kept; None is for ever.
     """
 
     def __init__(
@@ -83,6 +86,7 @@ class Service:
         retry_timeout: int = RETRY_TIMEOUT,
         strict: bool = False,
         debug: bool = False,
+        retention: int | None = None,
     ) -> None:
         self.storage = storage
         self.rules = Rules(retry_timeout, strict)
@@ -90,6 +94,7 @@ class Service:
         self.clock = clock
         self.delivery = Delivery(storage, clock)
         self.timers = Timers(self)
+        self.purger = Purger(self, retention)
         self._standing = storage.begin(lambda: footprint(())) if storage.immediate else None
         self._now = 0
         self._rounds = ROUNDS if storage.immediate else 1  # a round that waits for a disk is long enough
@@ -155,13 +160,19 @@ class Service:
 
     def fire(self, now: int, limit: int) -> int:
         """Fire up to `limit` of what is due at `now` in one transaction; returns how many."""
-        try:
-            with self._lead:
-                fired = self.timers.fire(now, limit)
-        finally:
-            self._pass_on()
+        with self.leading():
+            fired = self.timers.fire(now, limit)
         self._after()
         return fired
+
+    @contextmanager
+    def leading(self) -> Iterator[None]:
+        """Have the storage to oneself, as a batch of requests has."""
+        try:
+            with self._lead:
+                yield
+        finally:
+            self._pass_on()
 
     # ---- leading ------------------------------------------------------------------------------
 

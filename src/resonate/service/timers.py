@@ -1,4 +1,4 @@
-"""Fires what is due: deadlines, leases, offers, schedules. One thread, asleep in between."""
+"""Fires what is due: deadlines, leases, offers, schedules, purges. One thread, asleep in between."""
 
 from __future__ import annotations
 
@@ -112,6 +112,8 @@ class Timers:
             try:
                 fired = 0 if self._paused else service.fire(service.now(), BATCH)
                 service.delivery.move_on()
+                if not self._paused:
+                    service.purger.beat(service.now())
                 failed = ""
             except Exception as error:
                 if str(error) != failed:  # a storage that stays out of reach is reported once
@@ -129,7 +131,8 @@ class Timers:
         """When something may be due, milliseconds since the epoch."""
         due = None if self._paused else self._service.storage.next_due()
         move = self._service.delivery.next_move()
-        return min(NEVER if due is None else due, NEVER if move is None else move)
+        purge = NEVER if self._paused else self._service.purger.next_at
+        return min(NEVER if due is None else due, NEVER if move is None else move, purge)
 
     def _sleep(self) -> None:
         service = self._service

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import Final, Literal, Protocol
 
 from resonate.protocol.footprint import Footprint
-from resonate.protocol.rows import Effect, Send, View
+from resonate.protocol.records import Promise
+from resonate.protocol.rows import Effect, PromiseRow, Send, View
 
 Timer = tuple[Literal["promise", "task", "schedule"], str]
 """Something that is due: which kind of row, and its id."""
@@ -81,6 +82,29 @@ class Storage(Protocol):
 
         Raises:
             UsageError: another live process goes by that pid.
+        """
+
+    def promise(self, id: str) -> PromiseRow | None:
+        """The promise `id` as it is stored, outside of a transaction."""
+
+    def purge(self, before: int, now: int, limit: int) -> int:
+        """Delete finished trees, up to `limit` promises with their tasks and messages, in one transaction.
+
+        A tree goes as a whole (a large one in several calls, its root last): when nothing of it is live at `now` and
+        its root was settled before `before`. One that has to stay is put off for as long again. One process at a time.
+
+        Returns:
+            How many were deleted or put off; 0 if nothing is left to do here for now.
+
+        Raises:
+            ResonateStoreError: nothing was deleted.
+        """
+
+    def drop(self, root: str, now: int, limit: int) -> Promise | bool:
+        """Delete the finished tree of `root` however young it is, up to `limit` promises of it, durably.
+
+        Returns:
+            Whether all of it is gone; or a promise of it that is live at `now`, and then nothing was deleted.
         """
 
     def close(self) -> None:

@@ -26,6 +26,8 @@ from resonate.protocol.rows import (
     is_external,
 )
 from resonate.storage.base import PROMISE, SCHEDULE, TASK, Timer
+from resonate.storage.memory_trees import MemoryTrees
+from resonate.storage.trees import drop, purge
 
 HEAP_SPARE: Final = 4096
 """Timers that may be dead before the heap is gone through; most timers die before they are due."""
@@ -51,6 +53,7 @@ class MemoryStorage:
         self._fresh: list[Send] = []
         self._heap: list[tuple[int, str, str]] = []
         self._compact_at = HEAP_SPARE
+        self._trees: MemoryTrees | None = None  # made when something is to be deleted; most programs never do
         # reads are the dicts' own, without a call of ours in between
         self.promise: Callable[[str], PromiseRow | None] = self._promises.get
         self.task: Callable[[str], TaskRow | None] = self._tasks.get
@@ -83,7 +86,8 @@ class MemoryStorage:
         root = self._promises.get(branch)
         if root is not None and root.promise.tags.get(BRANCH) == branch:
             ids.add(branch)
-        return [self._promises[id].promise for id in sorted(ids)]
+        rows = (self._promises.get(id) for id in sorted(ids))
+        return [row.promise for row in rows if row is not None]
 
     def reachable(self, id: str) -> bool:
         return True
@@ -137,6 +141,33 @@ class MemoryStorage:
         taken = (self._outbox.pop(key, None) for key in keys)
         return [send for send in taken if send is not None]
 
+    # ---- finished trees -----------------------------------------------------------------------
+
+    def purge(self, before: int, now: int, limit: int) -> int:
+        return purge(self._filed(), before, now, limit)
+
+    def drop(self, root: str, now: int, limit: int) -> Promise | bool:
+        return drop(self._filed(), root, now, limit)
+
+    def _filed(self) -> MemoryTrees:
+        if self._trees is None:
+            self._trees = MemoryTrees(self._promises, self._forget, self._news)
+            for row in self._promises.values():
+                self._trees.put(row.promise, new=True)
+        return self._trees
+
+    def _news(self, root: str) -> bool:
+        return any(key[0] == "unblock" and key[1] == root for key in self._outbox)
+
+    def _forget(self, ids: Sequence[str], keep_news: bool) -> None:
+        for id in ids:
+            self._promises.pop(id, None)
+            self._tasks.pop(id, None)
+            self._branches.pop(id, None)
+        gone = set(ids)
+        for key in [key for key in self._outbox if key[1] in gone and not (keep_news and key[0] == "unblock")]:
+            del self._outbox[key]
+
     # ---- other processes: there are none ------------------------------------------------------
 
     def watch(self, group: str, changed: Callable[[], None]) -> None:
@@ -153,6 +184,8 @@ class MemoryStorage:
     def _put_promise(self, row: PromiseRow) -> None:
         promise = row.promise
         id = promise.id
+        if self._trees is not None:
+            self._trees.put(promise, new=id not in self._promises)
         if id not in self._promises:  # the row itself comes last: applied twice after an interruption, this is too
             branch = promise.tags.get(BRANCH)
             if branch is not None and branch != id:

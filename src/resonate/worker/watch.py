@@ -139,8 +139,14 @@ class Watch:
         for completion, answer in zip(waiting, answers, strict=True):
             if answer.promise is not None and answer.promise.state != PENDING:
                 self._worker.settled_elsewhere(answer.promise)
+            elif answer.status == 404:
+                self._gone(completion.id)
             else:
                 self._check_halted(completion)
+
+    def _gone(self, id: str) -> None:
+        """The promise was purged before we heard of its outcome."""
+        self.completed(id, Raised(ResonateStoreError(f"{id} was purged before its result was read here", 40400)))
 
     def _check_halted(self, completion: Completion) -> None:
         answer = self._worker.network.send([TaskGet(completion.id)])[0]
@@ -165,6 +171,8 @@ class Watch:
                 answer = None
             if answer is not None and answer.promise is not None and answer.promise.state != PENDING:
                 self.settled(answer.promise)
+            elif answer is not None and answer.status == 404:
+                self._gone(completion.id)
             else:
                 self._poll(completion, min(pause * 2, POLL_MAX))
 

@@ -499,9 +499,14 @@ class Worker:
 
     def _check_roots(self, ids: list[str]) -> None:
         """Read roots we hold: somebody may have settled or cancelled them."""
-        for answer in self.network.send([PromiseGet(id) for id in ids]):
-            if answer.promise is not None and answer.promise.state != PENDING:
-                self.settled_elsewhere(answer.promise)
+        answers = self.network.send([PromiseGet(id) for id in ids])
+        for id, answer in zip(ids, answers, strict=True):
+            promise, held = answer.promise, self.held.get(id)
+            if promise is not None and promise.state != PENDING:
+                self.settled_elsewhere(promise)
+            elif held is not None and (promise is None or promise.created_at != held.execution.created_at):
+                self.stop_execution(held, ExecutionStopped(f"{id} was cancelled and purged"))
+                self.watch.again(id)
 
     def _heartbeat(self, requests: list[Request]) -> object:
         return self.network.send(requests)

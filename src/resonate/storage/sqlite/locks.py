@@ -42,6 +42,10 @@ class LockFile:
             return False
         return True
 
+    def unlock(self) -> None:
+        """Let others have the lock."""
+        fcntl.flock(self.descriptor, fcntl.LOCK_UN)
+
     def is_current(self) -> bool:
         """Whether the file that is locked is still the one of that name."""
         try:

@@ -27,6 +27,7 @@ from resonate.protocol.rows import (
     Unsend,
     is_external,
 )
+from resonate.protocol.trees import over_at, stray_of
 from resonate.storage.sqlite import codec
 from resonate.storage.sqlite.connection import Connection
 from resonate.storage.sqlite.schema import TABLES
@@ -48,9 +49,10 @@ TOGETHER: Final = 128
 `executemany` would, and getting it back from a hundred busy threads costs more than writing the row."""
 
 
-def _together(statement: str) -> dict[int, str]:
-    """`statement` for 1, 2, 4, ... rows of five values."""
-    return {1 << n: statement % ", ".join(["(?, ?, ?, ?, ?)"] * (1 << n)) for n in range(TOGETHER.bit_length())}
+def _together(statement: str, values: int) -> dict[int, str]:
+    """`statement` for 1, 2, 4, ... rows of so many values."""
+    row = f"({', '.join('?' * values)})"
+    return {1 << n: statement % ", ".join([row] * (1 << n)) for n in range(TOGETHER.bit_length())}
 
 
 _PROMISE: Final = "SELECT id, state, body FROM resonate_promises WHERE id = ?"
@@ -64,13 +66,15 @@ _SCAN_TASKS: Final = "SELECT id, state, body FROM resonate_tasks WHERE id > ? OR
 _SCAN_SCHEDULES: Final = "SELECT id, body FROM resonate_schedules WHERE id > ? ORDER BY id LIMIT ?"
 _OUTBOX: Final = "SELECT kind, id, listener, body FROM resonate_outbox ORDER BY seq"
 _PUT_PROMISE: Final = _together(
-    "INSERT INTO resonate_promises (id, state, due, branch, body) VALUES %s "
-    "ON CONFLICT (id) DO UPDATE SET state = excluded.state, due = excluded.due, body = excluded.body"
+    "INSERT INTO resonate_promises (id, state, due, branch, over, stray_of, body) VALUES %s ON CONFLICT (id) "
+    "DO UPDATE SET state = excluded.state, due = excluded.due, over = excluded.over, body = excluded.body",
+    7,
 )
 _PUT_TASK: Final = _together(
     "INSERT INTO resonate_tasks (id, state, due, pid, body) VALUES %s "
     "ON CONFLICT (id) DO UPDATE "
-    "SET state = excluded.state, due = excluded.due, pid = excluded.pid, body = excluded.body"
+    "SET state = excluded.state, due = excluded.due, pid = excluded.pid, body = excluded.body",
+    5,
 )
 _PUT_SCHEDULE: Final = "INSERT OR REPLACE INTO resonate_schedules (id, due, body) VALUES (?, ?, ?)"
 _DROP_SCHEDULE: Final = "DELETE FROM resonate_schedules WHERE id = ?"
@@ -259,9 +263,17 @@ class Rows:
             self._new_below.add(origin)
         elif due is not None and self._promises.get(id, row) is None:
             self._begin_tree(id)
-        self._new_promises[id] = (id, promise.state, due, promise.tags.get(BRANCH), body)
+        branch = promise.tags.get(BRANCH)
+        self._new_promises[id] = (id, promise.state, due, branch, over_at(promise), stray_of(promise), body)
         self._promises[id] = row
         self._bytes += len(body)
+
+    def drop(self, ids: Sequence[str]) -> None:
+        """These promises and their tasks have been deleted."""
+        for id in ids:
+            self._promises.pop(id, None)
+            self._tasks.pop(id, None)
+            self._trees.pop(id, None)
 
     def _begin_tree(self, origin: str) -> None:
         """`origin` is new. If nothing is below it yet, no child of it need be looked for from now on."""

@@ -12,9 +12,13 @@ transaction of whoever opens the file first. One that has been released never ch
 from __future__ import annotations
 
 import sqlite3
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 from resonate.errors import StorageUnusable
+from resonate.protocol.records import PromiseState
+from resonate.protocol.trees import over_at, stray_of
+from resonate.storage.sqlite.codec import decode_promise
 
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     (
@@ -60,7 +64,24 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         )
         """,
     ),
+    # 2: finished trees are found, and strays with them (`protocol.trees`).
+    (
+        "ALTER TABLE resonate_promises ADD COLUMN over INTEGER",
+        "ALTER TABLE resonate_promises ADD COLUMN stray_of TEXT",
+        """
+        UPDATE resonate_promises
+        SET over = resonate_over(id, state, body), stray_of = resonate_stray_of(id, state, body)
+        """,
+        "CREATE INDEX resonate_promises_over ON resonate_promises (over) WHERE over IS NOT NULL",
+        "CREATE INDEX resonate_promises_stray ON resonate_promises (stray_of) WHERE stray_of IS NOT NULL",
+    ),
 )
+
+_COLUMNS: Final[dict[str, Callable[[str, PromiseState, bytes], Any]]] = {
+    "resonate_over": lambda *row: over_at(decode_promise(*row).promise),
+    "resonate_stray_of": lambda *row: stray_of(decode_promise(*row).promise),
+}
+"""What migrations may call: columns that were added later, of the rows that are there already."""
 
 TABLES: Final = ("resonate_promises", "resonate_tasks", "resonate_schedules", "resonate_outbox")
 
@@ -77,6 +98,9 @@ def migrate(database: sqlite3.Connection, path: str) -> None:
             f"{path} was written by a newer version of resonate (schema {version}, this version knows up to "
             f"{len(MIGRATIONS)}). Upgrade resonate here, or use another file; nothing was changed"
         )
+    if version < len(MIGRATIONS):
+        for name, column in _COLUMNS.items():
+            database.create_function(name, 3, column, deterministic=True)
     for number, statements in enumerate(MIGRATIONS[version:], version + 1):
         for statement in statements:
             database.execute(statement)

@@ -18,9 +18,11 @@ from resonate.storage.base import PROMISE, SCHEDULE, TASK, Timer
 from resonate.storage.sqlite import codec
 from resonate.storage.sqlite.connection import Connection
 from resonate.storage.sqlite.location import Location
-from resonate.storage.sqlite.locks import PidLock, forget_dead
+from resonate.storage.sqlite.locks import LockFile, PidLock, forget_dead
 from resonate.storage.sqlite.peers import Peers
 from resonate.storage.sqlite.rows import Rows, outbox_key
+from resonate.storage.sqlite.trees import SqliteTrees
+from resonate.storage.trees import drop, purge
 
 Read = TypeVar("Read")
 
@@ -57,6 +59,9 @@ class SqliteStorage:
     def __init__(self, location: Location) -> None:
         self._connection = Connection(location)
         self._rows = SqliteTransaction(self, self._connection)
+        self._trees = SqliteTrees(self._connection, self._rows.drop)
+        self._purging = LockFile(f"{self._connection.locks}/purge")
+        self._purging.close_in_children()
         self._peers = Peers(location.path)
         self._pid: PidLock | None = None
         self._fresh: list[Send] = []
@@ -190,6 +195,37 @@ class SqliteStorage:
         connection.end(durable=False)
         return [codec.decode_send(*row) for row in taken]
 
+    # ---- finished trees --------------------------------------------------------------------------------
+
+    def purge(self, before: int, now: int, limit: int) -> int:
+        if not self._purging.try_lock():
+            return 0
+        done = 0
+        try:
+            with self._connection.reading():  # most looks find nothing: no need to queue
+                if not any(True for _ in self._trees.over(before, 1)):
+                    return 0
+            done = self._deleting(lambda: purge(self._trees, before, now, limit), durable=False)
+        finally:
+            if not done:
+                self._purging.unlock()
+        return done
+
+    def drop(self, root: str, now: int, limit: int) -> Promise | bool:
+        return self._deleting(lambda: drop(self._trees, root, now, limit), durable=True)
+
+    def _deleting(self, delete: Callable[[], Read], *, durable: bool) -> Read:
+        connection = self._connection
+        connection.begin(durable=durable)
+        try:
+            result = delete()
+            connection.commit()
+        except BaseException:
+            connection.rollback(durable=durable)
+            raise
+        connection.end(durable=durable)
+        return result
+
     # ---- other processes --------------------------------------------------------------------------------
 
     def watch(self, group: str, changed: Callable[[], None]) -> None:
@@ -220,6 +256,7 @@ class SqliteStorage:
         self._peers.close()
         if self._pid is not None:
             self._pid.close()
+        self._purging.close()
         self._connection.close()
 
     # ---- inside -------------------------------------------------------------------------------------------
