@@ -56,10 +56,12 @@ class Shop:
     def ask(self, request: Request) -> Response:
         return self.service.handle([request], trusted=True)[0]  # as a client in this process asks
 
-    def create(self, id: str, *, parent: str | None = None, timeout: int = FAR, **tags: str) -> None:
+    def create(
+        self, id: str, *, parent: str | None = None, timeout: int = FAR, tags: dict[str, str] | None = None
+    ) -> None:
         origin = id.partition(":")[0] if parent is None else parent.partition(":")[0]
         tree = {"resonate:origin": origin, "resonate:branch": origin, "resonate:parent": parent or id}
-        assert self.ask(PromiseCreate(id, timeout, Value(), {**tree, **tags})).status == 200
+        assert self.ask(PromiseCreate(id, timeout, Value(), {**tree, **(tags or {})})).status == 200
 
     def settle(self, *ids: str) -> None:
         for id in ids:
@@ -104,7 +106,7 @@ def test_a_finished_tree_goes_when_its_retention_is_over_and_not_a_millisecond_b
 def test_a_tree_with_anything_pending_stays_whole_until_that_is_over_for_as_long(shop: Shop) -> None:
     shop.create("a")
     shop.create("a:1", parent="a")
-    shop.create("a:2", parent="a", **{"resonate:external": "true"})
+    shop.create("a:2", parent="a", tags={"resonate:external": "true"})
     shop.settle("a:1", "a")
 
     shop.pass_time(3 * WEEK)
@@ -145,7 +147,7 @@ def test_what_a_program_named_itself_goes_with_its_tree_and_a_neighbour_of_like_
 
 
 def test_tasks_go_with_their_promises(shop: Shop) -> None:
-    shop.create("a", **{"resonate:target": "poll://any@g"})
+    shop.create("a", tags={"resonate:target": "poll://any@g"})
     assert shop.ask(TaskAcquire("a", 0, "p", 1000)).status == 200
     shop.settle("a")
 
@@ -153,7 +155,7 @@ def test_tasks_go_with_their_promises(shop: Shop) -> None:
     shop.purge()
 
     assert shop.ask(TaskGet("a")).status == 404
-    shop.create("a", **{"resonate:target": "poll://any@g"})
+    shop.create("a", tags={"resonate:target": "poll://any@g"})
     assert shop.ask(TaskAcquire("a", 0, "p", 1000)).status == 200, "the id starts anew"
 
 
@@ -233,7 +235,7 @@ def test_exactly_the_finished_trees_go_whatever_their_shape(kind: str, plan: lis
     for number, (above, own_name, _, _) in enumerate(plan):
         parent = ids[above] if above < len(ids) else None
         id = f"n{number}" if parent is None or own_name else f"{parent}{'.' if ':' in parent else ':'}{number}"
-        shop.create(id, parent=parent, **({"resonate:external": "true"} if parent else {}))
+        shop.create(id, parent=parent, tags={"resonate:external": "true"} if parent else {})
         root_of[id] = root_of[parent] if parent else id
         ids.append(id)
     settled: dict[str, int] = {}
