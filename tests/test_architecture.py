@@ -16,7 +16,9 @@ SOURCE = Path(resonate.__file__).parent
 VALUES = {"errors", "signatures", "encoders", "values"}
 CLIENT = {"handle", "function", "context", "logger", "options", "registry", "dependencies", "retry_policies"}
 MACHINERY = {"execution", "worker", "network", "service", "storage", "protocol", "stores", "clock"}
-EVERYTHING = VALUES | CLIENT | MACHINERY | {"models", "settings", "client", "resonate", "message_sources", "signals"}
+EVERYTHING = (
+    VALUES | CLIENT | MACHINERY | {"models", "settings", "client", "roots", "resonate", "message_sources", "signals"}
+)
 
 TABLE: dict[str, set[str]] = {
     "errors": set(),
@@ -42,6 +44,7 @@ TABLE: dict[str, set[str]] = {
     "stores": {"models", "network", "service", "storage", "protocol", "clock"} | VALUES,
     "worker": {"network", "execution", "protocol", "registry", "options", "retry_policies", "handle", "clock"} | VALUES,
     "settings": {"dependencies", "registry", "models", "retry_policies", "storage", "errors"},
+    "roots": CLIENT | VALUES | {"execution", "protocol"},
     "client": EVERYTHING - {"resonate", "client", "message_sources"},
     "resonate": EVERYTHING - {"message_sources"},
     "testing": EVERYTHING,

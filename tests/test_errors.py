@@ -39,6 +39,7 @@ EVERY: list[BaseException] = [
     errors.InsideEventLoop("Resonate.run", "await r.aio.run(...)"),
     errors.EncodeError("result[0]", "lock", "result of f"),
     errors.CapacityError("full"),
+    errors.TransactionTooLong("app.db", 5),
     errors.ForkedClient("forked"),
     errors.ClientStopped("stopped"),
     errors.NotSupported("search"),

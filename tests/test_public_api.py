@@ -18,7 +18,7 @@ ERRORS = """
     CapacityError ClientStopped DecodeError EncodeError ExecutionHalted ExecutionStopped ForgottenCommand
     ForkedClient FunctionNotFound IdConflict IdTooLong InsideEventLoop InvalidId NonDeterminismError NotACommand
     NotSupported OutcomeUnknown RemoteError ResonateCanceledError ResonateError ResonateShutdownError
-    ResonateStoreError ResonateTimedoutError StorageUnavailable StorageUnusable UsageError
+    ResonateStoreError ResonateTimedoutError StorageUnavailable StorageUnusable TransactionTooLong UsageError
 """
 
 NAMES: dict[str, str] = {
@@ -65,12 +65,12 @@ NAMES: dict[str, str] = {
 
 METHODS: dict[type, str] = {
     Resonate: """
-        aio begin_rpc begin_run get group local options pid promises purge register remote rpc run schedule schedules
-        set_dependency start stop with_dependency
+        aio begin_rpc begin_run begin_run_in get group local options pid promises purge register remote rpc run
+        schedule schedules set_dependency start stop with_dependency
     """,
     Context: """
         all begin_rpc begin_run cancelled dependencies detached get_dependency id info lfc lfi logger map options
-        promise race random rfc rfi rpc run sleep time typesafe
+        promise race random rfc rfi rpc run sleep time transaction typesafe
     """,
     Handle: "cancel created done future id result",
     Function: "begin_rpc begin_run func name options rpc run",

@@ -15,32 +15,26 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from msgspec import Struct
-
 from resonate import signals
 from resonate.clock import SystemClock
 from resonate.context import Context, Shared
 from resonate.errors import (
     CapacityError,
     ClientStopped,
-    DecodeError,
     ForkedClient,
-    IdConflict,
     InsideEventLoop,
-    InvalidId,
+    ResonateError,
     ResonateStoreError,
+    UsageError,
 )
-from resonate.execution.begin import ID_LIMIT
-from resonate.execution.call import DETACHED
-from resonate.execution.commands import address
-from resonate.execution.records import CALL_TAG, KEY_TAG, identity, split
-from resonate.function import Function
+from resonate.execution.call import DETACHED, outcome_of
+from resonate.execution.records import CALL_TAG
 from resonate.handle import LONGEST_WAIT
 from resonate.network.base import Network
 from resonate.network.embedded import EmbeddedNetwork
 from resonate.options import Options
 from resonate.protocol import validation
-from resonate.protocol.records import ACQUIRED, BRANCH, ORIGIN, PARENT, PENDING, SCOPE, TARGET, Promise, Value
+from resonate.protocol.records import ACQUIRED, ORIGIN, PARENT, PENDING, TARGET, Promise, Value
 from resonate.protocol.requests import (
     PromiseCreate,
     PromiseGet,
@@ -54,14 +48,13 @@ from resonate.protocol.requests import (
     TaskCreate,
     TaskRelease,
 )
-from resonate.retry_policies import seconds, to_wire
+from resonate.retry_policies import seconds
+from resonate.roots import RootCall, check_same, creation, resolve
 from resonate.service.service import Service
 from resonate.settings import Settings
-from resonate.signatures import Signature, describe
 from resonate.storage.base import Storage
 from resonate.storage.memory import MemoryStorage
 from resonate.stores import PromiseClient, ScheduleClient, network_for
-from resonate.values import decode_call, digest, encode_call
 from resonate.worker.held import Completion, Held
 from resonate.worker.intake import root_of
 from resonate.worker.lineage import CURRENT
@@ -76,9 +69,6 @@ CANCEL_PAGE: Final = 1000
 
 IO_THREADS: Final = 32
 """Threads that wait for a disk on behalf of event loops; those that wait together share a commit."""
-
-SHOWN: Final = 200
-"""Characters of a call's arguments that an error shows."""
 
 T = TypeVar("T")
 
@@ -95,21 +85,6 @@ def _count_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_count_fork)
-
-
-class RootCall(Struct, frozen=True):
-    """A root call, resolved and encoded: what is to be stored, and how its result is read."""
-
-    name: str
-    func: Callable[..., Any] | None
-    version: int
-    signature: Signature | None
-    data: str | None
-    headers: dict[str, str] | None
-    target: str
-    identity: str
-    args: tuple[Any, ...] | None
-    """The arguments, where a trip through the encoder is known to change nothing."""
 
 
 class Client:
@@ -196,39 +171,8 @@ class Client:
     def call(
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], opts: Options, *, remote: bool
     ) -> RootCall:
-        """Resolve and encode a root call.
-
-        Raises:
-            TypeError: `func` is neither function nor name, or the arguments do not fit it.
-            FunctionNotFound: not registered here; for `remote` a name need not be.
-            EncodeError: an argument cannot be stored.
-        """
-        found: Callable[..., Any] | None
-        signature: Signature | None
-        known = self.shared.registered(func) if not opts.version else None
-        if known is not None:
-            found, name, version, signature = known
-        else:
-            if not isinstance(func, str) and not callable(func):
-                raise TypeError(f"func must be `Callable | str`, got {type(func).__name__}")
-            if func == "":
-                raise ValueError("func must be a function or the name of one, got an empty string")
-            func = func.func if isinstance(func, Function) else func
-            find = self.shared.registry.resolve if remote else self.shared.registry.get
-            name, found, version = find(func, opts.version)
-            signature = describe(found) if found is not None else None
-        if signature is not None:
-            signature.bind(args, kwargs)
-        retry = None
-        if opts.retry_policy is not None and signature is not None:
-            retry = to_wire(opts.policy_for(found, signature.kind))
-        data, headers = encode_call(name, args, kwargs, version, encoder=opts.encoder, retry=retry)
-        group = self.settings.group if found is not None else "default"
-        text = identity("root", version, digest(args, kwargs), name, "-")
-        kept = None
-        if signature is not None and not kwargs and headers is None and _unchanged(args, signature):
-            kept = args
-        return RootCall(name, found, version, signature, data, headers, address(opts.target or group), text, kept)
+        """Resolve and encode a root call; see `roots.resolve`."""
+        return resolve(self.shared, self.settings.group, func, args, kwargs, opts, remote=remote)
 
     @asynccontextmanager
     async def in_turn(self) -> AsyncIterator[None]:
@@ -284,9 +228,7 @@ class Client:
         answer = worker.network.send((request,))[0]
         if answer.status in (409, 422):  # somebody else holds it, or it was created by hand, without a task
             answer = worker.network.send((PromiseGet(id),))[0]
-        self._check(id, create, call, opts, answer)
-        promise = answer.promise
-        assert promise is not None
+        promise = self._check(create, opts, answer)
         returns = call.signature.returns if call.signature is not None else Any
         completion = worker.watch.expect(id, returns, opts)
         if promise.state != PENDING:
@@ -296,6 +238,29 @@ class Client:
         elif id not in worker.held and id not in worker.warm:
             worker.watch.listen(completion)
         return completion
+
+    def begin_in(self, connection: Any, id: str, call: RootCall, opts: Options) -> Completion:
+        """Create the promise of a root call in the user's transaction on `connection`, or join the one that is there.
+
+        Raises:
+            IdConflict: `id` belongs to another call.
+            NotSupported, TypeError, UsageError: that is no connection to where state lives.
+        """
+        if self._worker is None and _in_transaction(connection):
+            raise UsageError(
+                "the client has to be started before the transaction in which begin_run_in is called, since starting "
+                "writes to the file too: call start() first"
+            )
+        worker = self.started()
+        create = self._create(id, call, opts)
+        answer = worker.network.write_in(connection, (create,))[0]
+        promise = self._check(create, opts, answer)
+        returns = call.signature.returns if call.signature is not None else Any
+        if promise.state != PENDING:
+            completion = Completion(id, returns, opts)
+            completion.complete(outcome_of(promise, returns, opts))
+            return completion
+        return worker.watch.uncommitted(id, returns, opts, lambda: _in_transaction(connection))
 
     def _begin_in_turn(self, worker: Worker, id: str, call: RootCall, opts: Options, lend: bool) -> Completion:
         if worker.loop.bound_to(asyncio._get_running_loop()):
@@ -444,50 +409,27 @@ class Client:
     def _create(self, id: str, call: RootCall, opts: Options) -> PromiseCreate:
         worker = self._worker
         assert worker is not None
-        origin = id.partition(":")[0]
-        if origin != id and not self._warned_of_colon:
+        if ":" in id and not self._warned_of_colon:
             self._warned_of_colon = True
             _LOG.warning("root id %r holds a ':'; servers of the newer dialect refuse it, use '-' or '.' instead", id)
-        tags = {
-            ORIGIN: origin,
-            BRANCH: id,
-            PARENT: id,
-            SCOPE: "global",
-            TARGET: call.target,
-            CALL_TAG: call.identity,
-        }
-        if opts.tags:
-            tags = {**opts.tags, **tags}
-        if opts.idempotency_key is not None and (key := opts.key_for(id)) != id:
-            tags[KEY_TAG] = key
-        timeout = Options.TIMEOUT if opts.timeout is None else opts.timeout
-        return PromiseCreate(id, worker.network.now() + int(timeout * 1000), Value(call.headers, call.data), tags)
+        return creation(id, call, opts, worker.network.now())
 
-    def _check(self, id: str, create: PromiseCreate, call: RootCall, opts: Options, answer: Response) -> None:
-        """Refuse to join a call that is not the one asked for (api 14.1).
+    def _check(self, create: PromiseCreate, opts: Options, answer: Response) -> Promise:
+        """The promise that was created or joined.
 
         Raises:
-            IdConflict: another function or other arguments.
+            IdConflict: it is of another call.
             ResonateStoreError: 40399 for another idempotency key, or what the service said.
         """
         promise = answer.promise
         if promise is None:
-            raise ResonateStoreError(answer.error or f"{id} could not be created", answer.status)
-        if promise.tags is create.tags:
-            return
-        if promise.tags.get(KEY_TAG, id) != create.tags.get(KEY_TAG, id):
+            raise ResonateStoreError(answer.error or f"{create.id} could not be created", answer.status)
+        try:
+            check_same(promise, create, opts)
+        except ResonateError:
             self._give_back(answer)
-            raise ResonateStoreError(f"{id} was created with another idempotency key", 40399)
-        recorded = promise.tags.get(CALL_TAG)
-        if recorded is None:
-            return
-        old, new = split(recorded), split(call.identity)
-        same_version = not opts.version or old[1] == new[1]
-        explicit = opts.idempotency_key is not None
-        same_args = explicit or not opts.check_args or old[2] == new[2]
-        if old[3] != new[3] or not same_version or not same_args:
-            self._give_back(answer)
-            raise IdConflict(id, describe_root(promise, recorded), describe_root(create, call.identity))
+            raise
+        return promise
 
     def _give_back(self, answer: Response) -> None:
         if answer.task is not None and answer.task.state == ACQUIRED:
@@ -537,6 +479,13 @@ class Client:
             network.send([PromiseSettle(id, "rejected_canceled") for id in below[start : start + CANCEL_PAGE]])
 
 
+def _in_transaction(connection: Any) -> bool:
+    try:
+        return bool(connection.in_transaction)
+    except Exception:  # closed
+        return False
+
+
 def _inside() -> bool:
     """Whether this is called from a durable function: it must not wait for room that it takes itself."""
     return Pool.inside() is not None or CURRENT.get() is not None
@@ -570,50 +519,4 @@ def open_service(settings: Settings) -> Service:
     return service
 
 
-def _unchanged(args: tuple[Any, ...], signature: Signature) -> bool:
-    """Whether storing and reading the arguments gives them back as they are."""
-    for arg in args:
-        if type(arg) not in _SCALARS:
-            return False
-    if not signature.annotated:
-        return True
-    wanted = signature.positional(len(args))
-    return all(want is Any or want is type(arg) for arg, want in zip(args, wanted, strict=False))
-
-
-def describe_root(promise: Promise | PromiseCreate, text: str) -> str:
-    """A root call as a person reads it: name, version, shortened arguments."""
-    _, version, _, name, _ = split(text)
-    try:
-        call = decode_call(promise.param.data, promise.param.headers)
-        shown = [repr(arg) for arg in call.args] + [f"{key}={arg!r}" for key, arg in call.kwargs.items()]
-    except DecodeError:  # written by an encoder of the user's: only that encoder can read it
-        shown = ["…"]
-    arguments = ", ".join(shown)
-    arguments = arguments if len(arguments) <= SHOWN else arguments[:SHOWN] + "…"
-    return f"{name}({arguments}) version {version}"
-
-
-def check_id(id: object) -> None:
-    """Refuse what cannot be the id of a root.
-
-    Raises:
-        TypeError: not a str.
-        InvalidId: empty, too long, or holding a NUL.
-    """
-    if not isinstance(id, str):
-        raise TypeError(f"id must be `str`, got {type(id).__name__}")
-    if not id or "\0" in id:
-        raise InvalidId(id, "an id is not empty and holds no NUL")
-    if not id.isascii():
-        try:
-            id.encode()
-        except UnicodeEncodeError:
-            raise InvalidId(id, "an id is text that UTF-8 can write") from None
-    if len(id) * 4 > ID_LIMIT and len(id.encode()) > ID_LIMIT:
-        raise InvalidId(id[:80] + "…", f"an id has at most {ID_LIMIT} bytes")
-
-
-_SCALARS: Final = frozenset((bool, int, str, float, type(None)))
-
-__all__ = ["Client", "RootCall", "check_id"]
+__all__ = ["Client"]

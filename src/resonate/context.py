@@ -13,9 +13,22 @@ from typing import Any, Final, TypeVar
 from msgspec import Struct
 
 from resonate.dependencies import Dependencies
-from resonate.errors import UsageError
+from resonate.errors import NotSupported, UsageError
 from resonate.execution.call import PLAIN, Call
-from resonate.execution.commands import LFC, LFI, RFC, RFI, Choice, Command, Detached, Latent, Mapped, Promise, Sleep
+from resonate.execution.commands import (
+    LFC,
+    LFI,
+    RFC,
+    RFI,
+    Choice,
+    Command,
+    Detached,
+    Latent,
+    Mapped,
+    Promise,
+    Sleep,
+    Transacted,
+)
 from resonate.execution.execution import Execution
 from resonate.logger import Logger
 from resonate.options import Options
@@ -36,9 +49,12 @@ Described = tuple[Callable[..., Any], str, int, Signature]
 class Shared:
     """What all contexts of one client have in common."""
 
-    __slots__ = ("_registered", "dependencies", "group", "log_level", "registry")
+    __slots__ = ("_registered", "database", "dependencies", "group", "log_level", "registry")
 
-    def __init__(self, registry: Registry, dependencies: Dependencies, group: str, log_level: int) -> None:
+    def __init__(
+        self, registry: Registry, dependencies: Dependencies, group: str, log_level: int, database: bool = False
+    ) -> None:
+        self.database = database
         self.registry = registry
         self.dependencies = dependencies
         self.group = group
@@ -279,6 +295,34 @@ class Context(Struct, frozen=True, eq=False, repr_omit_defaults=True):
         encoded, headers = encode(data, "data of ctx.promise()", encoder=opts.encoder)
         return self._issue(Latent(encoded, headers, digest((data,), {}), _place(1), opts))
 
+    def transaction(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Run a step in the transaction that also stores its result: what it changes happens exactly once.
+
+        `func(connection, *args, **kwargs)` is a plain function; `connection` is a
+        `sqlite3.Connection` to the file that this client's state is in, inside a write
+        transaction. It is committed after `func` has returned; if `func` raises, or the
+        process dies, or the lease was lost meanwhile, nothing stays, and the step is retried
+        like any other. `func` must not end the transaction itself; `with connection:` is a
+        savepoint. Nobody else can write to the file meanwhile: it is ended by an error after
+        half of a lease (`ttl`).
+
+        Raises:
+            NotSupported: this client's state is in no database; nothing was run.
+            TypeError: `func` is no plain function, or the arguments do not fit it.
+        """
+        if not self._shared.database:
+            raise NotSupported(
+                "ctx.transaction commits a step's changes together with its result, so both have to be in one "
+                'database: Resonate(url="sqlite:///app.db")'
+            )
+        func, name, version, signature = self._shared.local(func)
+        if signature.kind != PLAIN:
+            raise TypeError(f"ctx.transaction({name}): {name} must be a plain function, not {_ARTICLE[signature.kind]}")
+        signature.bind(args, kwargs)
+        return self._issue(
+            Transacted(func, args, kwargs, name, version, signature, digest(args, kwargs), _place(1), self._opts)
+        )
+
     def all(self, calls: Iterable[Any]) -> Any:
         """Wait for all of several calls; gives the list of their values, in their order.
 
@@ -448,6 +492,7 @@ class Context(Struct, frozen=True, eq=False, repr_omit_defaults=True):
         return command
 
 
+_ARTICLE: Final = {"generator": "a generator function", "async": "an async function"}
 _DRAW_OPTIONS: Final = Options(retry_policy=Never())
 _MAP_OPTIONS: Final = Options(retry_policy=Never())
 

@@ -122,7 +122,7 @@ class Options(Struct, frozen=True):
 
         Args:
             func: the called function.
-            kind: "plain", "generator" or "async".
+            kind: "plain", "transaction", "generator" or "async".
             leaf: an async function that made no durable call, so that trying it again
                 repeats nothing but itself.
 
@@ -131,7 +131,7 @@ class Options(Struct, frozen=True):
         """
         policy = self.retry_policy
         if policy is None:
-            return EXPONENTIAL if kind == "plain" or (leaf and kind == "async") else NEVER
+            return EXPONENTIAL if kind in ("plain", "transaction") or (leaf and kind == "async") else NEVER
         if isinstance(policy, RetryPolicy):
             return policy
         chosen = policy(func)

@@ -6,18 +6,22 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Generator
 from datetime import timedelta
-from typing import Any, Final, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, overload
 
-from resonate.client import Client, check_id
+from resonate.client import Client
 from resonate.context import Context, Shared
 from resonate.dependencies import Dependencies
 from resonate.function import Function
 from resonate.handle import Handle
 from resonate.options import Options
 from resonate.registry import Registry
+from resonate.roots import check_id
 from resonate.settings import MAX_CONCURRENT, MEMORY, check_parts, resolve
 from resonate.signatures import check_function
 from resonate.stores import PromiseClient, Schedule, ScheduleClient
+
+if TYPE_CHECKING:
+    import sqlite3
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -91,6 +95,7 @@ class Resonate:
             Dependencies() if dependencies is None else dependencies,
             group,
             settings.log_level,
+            database=settings.file is not None,
         )
         self._core = Client(settings, shared, store, message_source)
         self._opts = Options()
@@ -240,6 +245,31 @@ class Resonate:
         I/O; the first await of the handle, or `await handle.created()`, waits for that.
         """
         return self._start(id, func, args, kwargs, self._opts, remote=False)
+
+    def begin_run_in(
+        self, connection: sqlite3.Connection, id: str, func: Callable[..., Any] | str, *args: Any, **kwargs: Any
+    ) -> Handle[Any]:
+        """Start a function in your own database transaction: it exists if and only if that commits.
+
+        Args:
+            connection: to the file that this client's state is in. If no transaction is open on
+                it, one is begun. Commit it soon: nobody else can write to the file meanwhile.
+            id, func, *args, **kwargs: as in `run`; any worker of the group may run it.
+
+        Returns:
+            A handle; whoever waits for it waits for the commit too, and gets a
+            `ResonateStoreError` (100.404) if the transaction is rolled back.
+
+        Raises:
+            NotSupported: this client's state is in no database.
+            TypeError, UsageError: `connection` is no connection to that file.
+            IdConflict: `id` belongs to another call.
+            StorageUnavailable: another program holds the file.
+        """
+        check_id(id)
+        core = self._core
+        call = core.call(func, args, kwargs, self._opts, remote=True)
+        return Handle(id, core, core.begin_in(connection, id, call, self._opts))
 
     @overload
     def rpc(self, id: str, func: Callable[..., Generator[Any, Any, R]], *args: Any, **kwargs: Any) -> R: ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from resonate.protocol import requests as rq
-from resonate.protocol.chain import holds
+from resonate.protocol.chain import holds, whole
 from resonate.protocol.ids import extends, origin_of
 from resonate.protocol.records import EMPTY, Promise, PromiseState, Value
 from resonate.protocol.requests import Request, Response
@@ -84,3 +84,12 @@ def test_an_id_extends_what_stands_before_a_separator(ancestor: str, id: str, ex
 @pytest.mark.parametrize(("id", "origin"), [("w", "w"), ("w:1.2", "w"), ("w.1", "w.1"), ("a.b:1:2", "a.b"), (":x", "")])
 def test_the_origin_of_an_id_stands_before_its_first_colon(id: str, origin: str) -> None:
     assert origin_of(id) == origin
+
+
+def test_a_chain_is_whole_if_every_answer_is_there_and_the_last_one_holds() -> None:
+    good, bad = fenced(Response(200, AS_SENT)), Response(409, error="x")
+
+    assert whole([SETTLE, FULFILL], [good, Response(200, AS_SENT)])
+    assert whole([], [])
+    assert not whole([SETTLE, FULFILL], [good])
+    assert not whole([SETTLE], [bad])

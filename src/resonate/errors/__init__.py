@@ -28,6 +28,7 @@ from resonate.errors.errors import (
     ResonateTimedoutError,
     StorageUnavailable,
     StorageUnusable,
+    TransactionTooLong,
     UsageError,
 )
 
@@ -57,5 +58,6 @@ __all__ = [
     "ResonateTimedoutError",
     "StorageUnavailable",
     "StorageUnusable",
+    "TransactionTooLong",
     "UsageError",
 ]

@@ -18,6 +18,7 @@
     │  │  ├─ InsideEventLoop         (also RuntimeError) a blocking call on the client's loop
     │  │  ├─ EncodeError             (also TypeError) a value that cannot be stored
     │  │  ├─ CapacityError           a bound of this client is reached
+    │  │  ├─ TransactionTooLong      a step of ctx.transaction held up all others
     │  │  ├─ ForkedClient            (also RuntimeError)
     │  │  ├─ ClientStopped           (also RuntimeError)
     │  │  └─ NotSupported            not offered by this kind of store
@@ -268,6 +269,22 @@ class EncodeError(UsageError, TypeError):
 
 class CapacityError(UsageError):
     """A bound of this client is reached; nothing was started."""
+
+
+class TransactionTooLong(UsageError):
+    """A step of `ctx.transaction` held the storage's write lock for too long; nothing of it was kept.
+
+    Args:
+        path: the file.
+        seconds: how long it may take: half of a lease.
+    """
+
+    def __init__(self, path: str, seconds: float) -> None:
+        super().__init__(
+            f"a transaction held the write lock of {path} for more than {seconds:g} s, half of a lease (ttl), while "
+            "nobody else could write; nothing of it was kept. Do what is slow in a step before it, or write less"
+        )
+        self.path, self.seconds = path, seconds
 
 
 class ForkedClient(UsageError, RuntimeError):

@@ -20,9 +20,10 @@ from resonate.execution.call import (
     EXTERNAL,
     GENERATOR,
     LATENT,
-    PLAIN,
     REMOTE,
+    STEPS,
     TIMER,
+    TRANSACTION,
     Call,
 )
 from resonate.execution.commands import (
@@ -39,6 +40,7 @@ from resonate.execution.commands import (
     Promise,
     RemoteCommand,
     Sleep,
+    Transacted,
 )
 from resonate.execution.coroutine import Returned
 from resonate.execution.records import CALL_TAG, KEY_TAG, agree, describe, identity
@@ -63,7 +65,8 @@ def local(ex: Execution, owner: Call, command: LocalCommand) -> Call:
     options = command.opts
     id = command.id
     signature = command.signature
-    text = identity(signature.kind, command.version, command.digest, command.name, command.where)
+    kind = TRANSACTION if type(command) is Transacted else signature.kind
+    text = identity(kind, command.version, command.digest, command.name, command.where)
     known = ex.calls.get(id)
     if known is not None:
         return _same(known, text, options.check_args)
@@ -71,14 +74,14 @@ def local(ex: Execution, owner: Call, command: LocalCommand) -> Call:
     deadline = owner.deadline
     if timeout is not None:
         deadline = min(deadline, ex.now() + int(timeout * 1000))
-    call = Call(id, owner, signature.kind, deadline, options, command.func, command.args, command.kwargs)
+    call = Call(id, owner, kind, deadline, options, command.func, command.args, command.kwargs)
     call.returns = signature.returns
     if deadline < owner.deadline:
         ex.timed.append(call)
     call.name = command.name
     call.version = command.version
     call.hands_over = type(command) is Mapped
-    if signature.kind != PLAIN:
+    if kind not in STEPS:
         call.prefix = id + "."
     _enter(ex, owner, call, text)
     record = ex.records.by_id.get(id) if ex.records is not None else None
@@ -360,6 +363,7 @@ def _check(record: Record, text: str, check_args: bool) -> None:
 HANDLERS: Final[dict[type, Callable[[Any, Call, Any], Call]]] = {
     LFC: local,
     Mapped: local,
+    Transacted: local,
     LFI: local,
     RFC: remote,
     RFI: remote,

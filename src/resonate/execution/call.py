@@ -15,8 +15,9 @@ from resonate.protocol.records import CANCELED, REJECTED, RESOLVED, TIMEDOUT
 from resonate.protocol.records import Promise as Record
 from resonate.values import decode, decode_error
 
-# What kind of thing a call is; the first three run here, the others happen elsewhere or in us.
+# What kind of thing a call is; the first four run here, the others happen elsewhere or in us.
 PLAIN: Final = "plain"
+TRANSACTION: Final = "transaction"
 GENERATOR: Final = "generator"
 ASYNC: Final = "async"
 REMOTE: Final = "rpc"
@@ -25,6 +26,9 @@ TIMER: Final = "sleep"
 LATENT: Final = "promise"
 CHOICE: Final = "choice"
 RETRY: Final = "retry"
+
+STEPS: Final = frozenset((PLAIN, TRANSACTION))
+"""Kinds whose code cannot make durable calls."""
 
 EXTERNAL: Final = frozenset((REMOTE, DETACHED, TIMER, LATENT, RETRY))
 """Kinds that are settled outside of the execution; only these can suspend it."""

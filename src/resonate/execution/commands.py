@@ -145,6 +145,12 @@ class Mapped(LFC):
     __slots__ = ()
 
 
+class Transacted(LFC):
+    """A step whose result is stored in one transaction with what it changed in a database."""
+
+    __slots__ = ()
+
+
 class LFI(LocalCommand):
     """Local function invocation: yields a `Promise` at once."""
 

@@ -26,7 +26,7 @@ from resonate.errors import (
     ResonateTimedoutError,
 )
 from resonate.execution import begin
-from resonate.execution.call import ASYNC, CHOICE, DETACHED, EXTERNAL, LATENT, RETRY, TIMER, Call, Settled
+from resonate.execution.call import ASYNC, CHOICE, DETACHED, EXTERNAL, LATENT, RETRY, STEPS, TIMER, Call, Settled
 from resonate.execution.commands import Promise as Begun
 from resonate.execution.coroutine import Outcome, Raised, Returned
 from resonate.execution.records import RETRY_TAG, SEEN_TAG, Notes, Records
@@ -215,7 +215,7 @@ class Execution:
         if call.stop is not None or call.done or settled is None:
             call.forget_code()
             return
-        if self.records is not None and call.kind != "plain":
+        if self.records is not None and call.kind not in STEPS:
             try:
                 self.records.check_end(call, self.calls)
             except NonDeterminismError as error:

@@ -7,13 +7,16 @@ service that keeps the promises, embedded or remote, and brings that service's m
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from resonate.protocol.records import Message
 from resonate.protocol.requests import Request, Response
 
 ANY: Final = 2**31
 """More messages than anybody takes at once."""
+
+Work = Callable[[Any], Callable[[], Sequence[Request]]]
+"""What happens in a transaction: it is lent a connection, and returns what gives the requests to apply then."""
 
 
 class Network(Protocol):
@@ -53,6 +56,30 @@ class Network(Protocol):
 
     async def asend(self, requests: Sequence[Request], *, chain: bool = False) -> list[Response]:
         """`send` for callers on an event loop: the same answers, without blocking it."""
+
+    def transact(self, work: Work, seconds: float) -> list[Response]:
+        """Lend `work` the storage's own connection, then apply the chain of requests it wants, in one transaction.
+
+        Raises:
+            NotSupported: what is behind this network has no connection to lend.
+            TransactionTooLong: `work` took longer than `seconds`; nothing of it stays.
+            ResonateStoreError: out of reach, or the outcome is unknown.
+        """
+
+    def write_in(self, connection: Any, requests: Sequence[Request]) -> list[Response]:
+        """Apply `requests` within a transaction of the user's on `connection`, which is theirs to commit.
+
+        Raises:
+            NotSupported: what is behind this network has no such connections.
+            TypeError, UsageError: it is no connection to where state lives.
+        """
+
+    def is_committed(self, id: str) -> bool:
+        """Whether a promise that `write_in` has written is stored; does not wait for whoever is writing.
+
+        Raises:
+            ResonateStoreError: out of reach.
+        """
 
     def purge(self, id: str) -> None:
         """Delete the finished tree of `id`.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
-from resonate.network.base import ANY
+from resonate.network.base import ANY, Work
 from resonate.protocol.records import Message
 from resonate.protocol.requests import Request, Response
 from resonate.service.delivery import Subscription
@@ -53,6 +54,18 @@ class EmbeddedNetwork:
         if self.inline:
             return self.send(requests, chain=chain)
         return await asyncio.to_thread(self.send, requests, chain=chain)
+
+    def transact(self, work: Work, seconds: float) -> list[Response]:
+        """Call `work` in a transaction of the storage; see `Network.transact`."""
+        return self.service.transact(work, seconds)
+
+    def write_in(self, connection: Any, requests: Sequence[Request]) -> list[Response]:
+        """Apply `requests` within the user's transaction; see `Network.write_in`."""
+        return self.service.write_in(connection, requests)
+
+    def is_committed(self, id: str) -> bool:
+        """Whether the promise is stored; see `Network.is_committed`."""
+        return self.service.storage.promise(id) is not None
 
     def purge(self, id: str) -> None:
         """Delete the finished tree of `id`; see `Network.purge`."""

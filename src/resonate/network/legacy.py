@@ -20,7 +20,7 @@ from resonate.clock import Clock, SystemClock
 from resonate.errors import NotSupported, ResonateStoreError
 from resonate.models.message_source import Mesg, MessageSource
 from resonate.models.store import Store
-from resonate.network.base import ANY
+from resonate.network.base import ANY, Work
 from resonate.network.legacy_records import promise_told
 from resonate.network.legacy_store import OldStore
 from resonate.network.legacy_tasks import OldTasks
@@ -143,6 +143,34 @@ class LegacyNetwork:
     async def asend(self, requests: Sequence[Request], *, chain: bool = False) -> list[Response]:
         """`send` on a thread of the loop's executor: a user's store may block."""
         return await asyncio.to_thread(self.send, requests, chain=chain)
+
+    def transact(self, work: Work, seconds: float) -> list[Response]:
+        """A user's own store lends no connection.
+
+        Raises:
+            NotSupported: always.
+        """
+        raise self._no_database()
+
+    def write_in(self, connection: Any, requests: Sequence[Request]) -> list[Response]:
+        """A user's own store shares no transaction.
+
+        Raises:
+            NotSupported: always.
+        """
+        raise self._no_database()
+
+    def is_committed(self, id: str) -> bool:
+        """Nothing is ever written within a transaction of the user's.
+
+        Raises:
+            NotSupported: always.
+        """
+        raise self._no_database()
+
+    def _no_database(self) -> NotSupported:
+        name = type(self.old.store).__name__
+        return NotSupported(f"the store {name} has no database of ours that something could be committed together with")
 
     def purge(self, id: str) -> None:
         """A user's own store has no way to delete a tree.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from resonate.protocol.records import PENDING, SCOPE, Promise
 from resonate.protocol.requests import (
     PromiseCreate,
@@ -35,6 +37,11 @@ def holds(request: Request, response: Response) -> bool:
     if type(request) is TaskFulfill:
         return _as_sent(request.action, response.promise)
     return True
+
+
+def whole(requests: Sequence[Request], answers: Sequence[Response]) -> bool:
+    """Whether the answers to a chain of requests show that all of it was applied."""
+    return len(answers) == len(requests) and (not answers or holds(requests[-1], answers[-1]))
 
 
 def _as_sent(action: PromiseSettle, promise: Promise | None) -> bool:

@@ -11,12 +11,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 from resonate.clock import Clock
-from resonate.errors import ResonateStoreError
+from resonate.errors import ResonateStoreError, UsageError
 from resonate.protocol import chain as chains
 from resonate.protocol import machine, validation
 from resonate.protocol.footprint import footprint
@@ -40,6 +40,9 @@ ROUNDS: Final = 8
 
 BATCH: Final = 256
 """Callers served in one transaction at most."""
+
+Work = Callable[[Any], Callable[[], Sequence[Request]]]
+"""What happens in a transaction: it is lent the connection, and returns what gives the requests to apply then."""
 
 _DEBUG: Final = (DebugStart, DebugStop, DebugReset, DebugTick, DebugSnap)
 _LOG: Final = logging.getLogger("resonate.service")
@@ -101,6 +104,7 @@ class Service:
         self._debug_now = 0  # the largest instant that a request brought along: it never falls either
         self._lead = threading.Lock()
         self._queue: deque[_Call] = deque()
+        self._transacting: set[int] = set()  # threads that have lent the storage's connection to user code
 
     def start(self) -> None:
         """Begin to fire what is due by itself. Idempotent."""
@@ -134,6 +138,8 @@ class Service:
         Raises:
             ResonateStoreError: a request could not be applied; nothing of it was stored, those before it were.
         """
+        if self._transacting:
+            self._refuse_nested()
         if not self._queue and self._lead.acquire(blocking=False):  # whoever waits already is not overtaken
             try:
                 if self._standing is not None:
@@ -153,6 +159,67 @@ class Service:
             raise error
         return answers
 
+    def transact(self, work: Work, seconds: float) -> list[Response]:
+        """Lend `work` the storage's connection, then apply the requests it wants, in one transaction.
+
+        `work(connection)` returns what gives the requests once the connection is back. They are a
+        chain. Where it breaks, or `work` raises, nothing of the transaction stays. Meanwhile `work`
+        must not ask this service for anything: it would wait for itself.
+
+        Raises:
+            NotSupported: this storage has no connection to lend.
+            TransactionTooLong: `work` took longer than `seconds`.
+            ResonateStoreError: the transaction could not be begun or committed.
+        """
+        self._refuse_nested()
+        me = threading.get_ident()
+        transaction = self.storage.joint()
+        try:
+            self._transacting.add(me)
+            try:
+                with transaction.lend(seconds) as connection:
+                    wanted = work(connection)
+            finally:
+                self._transacting.discard(me)
+            requests = wanted()
+            answers, error = self._apply(transaction, requests, True, True, self.now())
+            if error is not None:
+                raise error
+            if not chains.whole(requests, answers):
+                transaction.rollback()
+                return answers
+        except BaseException:
+            transaction.rollback()
+            raise
+        try:
+            transaction.commit()
+        except BaseException:
+            transaction.rollback()
+            raise
+        self._after()
+        return answers
+
+    def write_in(self, connection: Any, requests: Sequence[Request]) -> list[Response]:
+        """Apply `requests` within the user's own transaction on `connection`, which is theirs to commit.
+
+        Raises:
+            NotSupported, TypeError, UsageError: that is not a connection to where state lives.
+            ResonateStoreError: a request could not be applied.
+        """
+        transaction = self.storage.within(connection)
+        answers, error = self._apply(transaction, requests, False, True, self.now())
+        if error is not None:
+            raise error
+        transaction.commit()
+        return answers
+
+    def _refuse_nested(self) -> None:
+        if self._transacting and threading.get_ident() in self._transacting:
+            raise UsageError(
+                "a step of ctx.transaction asked the client for something that its own transaction holds up. "
+                "Do that in a step before or after it, or use resonate.begin_run_in(connection, ...)"
+            )
+
     def tick(self, now: int | None = None) -> None:
         """Fire everything due, to a fixed point, on this thread."""
         while self.fire(self.now() if now is None else now, limit=EVERYTHING):
@@ -168,6 +235,7 @@ class Service:
     @contextmanager
     def leading(self) -> Iterator[None]:
         """Have the storage to oneself, as a batch of requests has."""
+        self._refuse_nested()
         try:
             with self._lead:
                 yield
@@ -318,4 +386,4 @@ class Service:
             self.timers.look_again()
 
 
-__all__ = ["Service", "Subscription"]
+__all__ = ["Service", "Subscription", "Work"]

@@ -8,7 +8,8 @@ them; `commit` stores all of it at once. No protocol rule lives here, no SQL out
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final, Literal, Protocol
+from contextlib import AbstractContextManager
+from typing import Any, Final, Literal, Protocol
 
 from resonate.protocol.footprint import Footprint
 from resonate.protocol.records import Promise
@@ -40,6 +41,18 @@ class Transaction(View, Protocol):
         """Forget what has been applied and free the rows."""
 
 
+class JointTransaction(Transaction, Protocol):
+    """A transaction on a connection of its own, which can be lent."""
+
+    def lend(self, seconds: float) -> AbstractContextManager[Any]:
+        """For a block of at most `seconds`, the connection for statements of the user's.
+
+        Raises:
+            TransactionTooLong: it took longer.
+            UsageError: it tried to end the transaction.
+        """
+
+
 class Storage(Protocol):
     """Rows at rest, for any number of services."""
 
@@ -54,6 +67,21 @@ class Storage(Protocol):
 
     def begin(self, footprint: Callable[[], Footprint]) -> Transaction:
         """Load and lock the rows of a batch; `footprint` says which, if the storage needs to know."""
+
+    def joint(self) -> JointTransaction:
+        """Begin a transaction that a user's own statements share.
+
+        Raises:
+            NotSupported: there is nothing that they could write to.
+        """
+
+    def within(self, connection: Any) -> Transaction:
+        """A transaction inside one of the user's, on their own connection; `commit` leaves theirs open.
+
+        Raises:
+            NotSupported: there is no such thing.
+            TypeError, UsageError: it is no connection to where these rows are.
+        """
 
     def due(self, now: int, limit: int) -> list[Timer]:
         """Up to `limit` rows whose timer has come at `now`; each is offered once per timer."""

@@ -12,6 +12,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
+from resonate.errors import NotSupported
 from resonate.protocol.footprint import Footprint
 from resonate.protocol.records import ACQUIRED, BRANCH, PENDING, Promise, Schedule
 from resonate.protocol.rows import (
@@ -25,7 +26,7 @@ from resonate.protocol.rows import (
     Unsend,
     is_external,
 )
-from resonate.storage.base import PROMISE, SCHEDULE, TASK, Timer
+from resonate.storage.base import PROMISE, SCHEDULE, TASK, JointTransaction, Timer, Transaction
 from resonate.storage.memory_trees import MemoryTrees
 from resonate.storage.trees import drop, purge
 
@@ -33,6 +34,11 @@ HEAP_SPARE: Final = 4096
 """Timers that may be dead before the heap is gone through; most timers die before they are due."""
 
 Row = TypeVar("Row")
+
+_NO_DATABASE: Final = (
+    "state in memory is in no database, so nothing can be committed together with it. "
+    'Keep it in one: Resonate(url="sqlite:///app.db")'
+)
 
 
 class MemoryStorage:
@@ -140,6 +146,14 @@ class MemoryStorage:
     def take(self, keys: Sequence[tuple[str, ...]]) -> list[Send]:
         taken = (self._outbox.pop(key, None) for key in keys)
         return [send for send in taken if send is not None]
+
+    # ---- transactions of others ---------------------------------------------------------------
+
+    def joint(self) -> JointTransaction:
+        raise NotSupported(_NO_DATABASE)
+
+    def within(self, connection: Any) -> Transaction:
+        raise NotSupported(_NO_DATABASE)
 
     # ---- finished trees -----------------------------------------------------------------------
 

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from resonate.errors import ExecutionStopped, ForgottenCommand
 from resonate.execution import begin
-from resonate.execution.call import PLAIN, Call
+from resonate.execution.call import PLAIN, TRANSACTION, Call
 from resonate.execution.concluding import conclude
 from resonate.execution.coroutine import NOTHING, Outcome, Raised, Returned, advance
 from resonate.execution.execution import Execution
 from resonate.worker.held import Held
+from resonate.worker.transactions import transact
 
 if TYPE_CHECKING:
     from resonate.worker.worker import Worker
@@ -95,6 +96,11 @@ class Threads:
         outcome: Outcome | None
         if call.kind == PLAIN:
             outcome = self._run_plain(held, call)
+        elif call.kind == TRANSACTION:
+            outcome = transact(self._worker, held, call)
+            if outcome is None:
+                with held.lock:
+                    return execution.next()
         else:
             item, outcome = self._run_generator(held, call)
             if outcome is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from resonate.errors import DecodeError, ExecutionHalted, ResonateShutdownError, ResonateStoreError, StorageUnusable
@@ -26,7 +28,12 @@ POLL_FIRST: Final = 0.05
 POLL_MAX: Final = 5.0
 """Seconds between reads of a promise that cannot be listened to (protocol 9.2), growing."""
 
+COMMIT_FIRST: Final = 0.001
+COMMIT_MAX: Final = 0.25
+"""Seconds between looks for what a user's transaction has yet to commit, growing."""
+
 _DEFAULT: Final = Options()
+_LOG: Final = logging.getLogger("resonate.worker")
 
 
 class Watch:
@@ -37,6 +44,7 @@ class Watch:
         self.completions: dict[str, Completion] = {}
         self.children: dict[str, Held] = {}
         self._remote: dict[str, Completion] = {}
+        self._uncommitted: set[Completion] = set()
         self._refreshed = 0.0
 
     @property
@@ -72,6 +80,47 @@ class Watch:
         if answer.status == 422:
             self._poll(completion, POLL_FIRST)
         self._worker.ticker.watch()
+
+    def uncommitted(self, id: str, returns: Any, options: Options, pending: Callable[[], bool]) -> Completion:
+        """The completion of a promise that a transaction of the user's has yet to commit.
+
+        Args:
+            pending: whether that transaction is still open.
+        """
+        completion = Completion(id, returns, options)
+        self._uncommitted.add(completion)
+        self._await_commit(completion, pending, COMMIT_FIRST)
+        return completion
+
+    def _await_commit(self, completion: Completion, pending: Callable[[], bool], pause: float) -> None:
+        def look() -> None:
+            if completion not in self._uncommitted:
+                return
+            still = pending()  # asked first: what is committed in between is then found
+            try:
+                known = self._worker.network.is_committed(completion.id)  # `send` would wait for the user's transaction
+                if known:
+                    self._join(completion)
+            except ResonateStoreError as error:
+                _LOG.warning("%s: cannot see yet whether it was committed: %s", completion.id, error)
+                known, still = False, True
+            if not known and still:
+                self._await_commit(completion, pending, min(pause * 2, COMMIT_MAX))
+                return
+            self._uncommitted.discard(completion)
+            if not known:
+                gone = f"{completion.id} does not exist: the transaction in which it was begun was rolled back"
+                completion.complete(Raised(ResonateStoreError(gone, 40400)))
+
+        self._worker.ticker.after(pause, look)
+
+    def _join(self, completion: Completion) -> None:
+        """Have `completion` end like its promise."""
+        first = self.completions.setdefault(completion.id, completion)
+        if first is completion:
+            self.listen(completion)
+        else:
+            first.when_done(lambda: completion.complete(first.outcome))  # type: ignore[arg-type]
 
     def again(self, id: str) -> None:
         """Our own execution of `id` is over without a result: wait for somebody else's."""
@@ -118,9 +167,10 @@ class Watch:
 
     def abandon(self, error: Exception) -> None:
         """Leave everybody who still waits with `error`."""
-        for completion in list(self.completions.values()):
+        for completion in [*self.completions.values(), *self._uncommitted]:
             completion.complete(Raised(error))
         self.completions.clear()
+        self._uncommitted.clear()
         self._remote.clear()
 
     def refresh(self, now: float) -> None:

@@ -228,7 +228,7 @@ class Worker:
             with held.lock:
                 state = execution.answered(batch, answers)
         if state != OK:
-            self._broken(held, state, answers[-1])
+            self.broken(held, state, answers[-1])
         elif execution.arrivals or execution.starting:
             self.loop.pump(held)
 
@@ -247,7 +247,7 @@ class Worker:
             return
         state, answer = sent
         if state != OK:
-            self._broken(held, state, answer)
+            self.broken(held, state, answer)
             return
         end = execution.root.ended
         assert end is not None
@@ -275,7 +275,7 @@ class Worker:
             self._trim_warm()
             return False
         if state != OK:
-            self._broken(held, state, answer)
+            self.broken(held, state, answer)
             return False
         self.learn(held, list(execution.awaited))
         return True
@@ -404,7 +404,7 @@ class Worker:
         except ResonateStoreError as error:
             _LOG.warning("%s could not be released, its lease runs out instead: %s", execution.id, error)
 
-    def _broken(self, held: Held, state: str, answer: Response) -> None:
+    def broken(self, held: Held, state: str, answer: Response) -> None:
         """A write was refused: the lease is lost, or the record is not what we believed."""
         id = held.execution.id
         if held.execution.halt is not None:

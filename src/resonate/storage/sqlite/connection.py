@@ -19,7 +19,7 @@ from resonate.errors import ResonateStoreError, StorageUnavailable, StorageUnusa
 from resonate.storage.sqlite.failures import translate, vanished
 from resonate.storage.sqlite.location import Location
 from resonate.storage.sqlite.locks import WriteLock
-from resonate.storage.sqlite.schema import migrate
+from resonate.storage.sqlite.schema import is_current, migrate
 
 OLDEST: Final = (3, 40, 0)
 """The oldest SQLite that this is tested with."""
@@ -33,11 +33,15 @@ Rows = list[tuple[Any, ...]]
 class Connection:
     """The file at `location`, opened and brought to this version's schema.
 
+    Args:
+        location: the file and how to use it.
+        factory: the class of the connection.
+
     Raises:
         ResonateStoreError: it cannot be opened or written, is no database, is damaged, or newer.
     """
 
-    def __init__(self, location: Location) -> None:
+    def __init__(self, location: Location, factory: type[sqlite3.Connection] = sqlite3.Connection) -> None:
         if sqlite3.sqlite_version_info < OLDEST:
             raise StorageUnusable(f"SQLite {sqlite3.sqlite_version} is too old: 3.40 or newer is needed")
         self.path = location.path
@@ -51,7 +55,7 @@ class Connection:
         try:
             self._turn.acquire()
             try:
-                self._database = self._open(location)
+                self._database = self._open(location, factory)
             finally:
                 self._turn.release()
         except BaseException:
@@ -60,6 +64,11 @@ class Connection:
         self._cursor = self._database.cursor()
         self._inode = _inode(self.path)
         self._looked_at = 0.0
+
+    @property
+    def database(self) -> sqlite3.Connection:
+        """The connection itself; the caller is between `begin` and `end`."""
+        return self._database
 
     # ---- transactions ----------------------------------------------------------------------
 
@@ -181,7 +190,7 @@ class Connection:
         finally:
             self._turn.release()
 
-    def _open(self, location: Location) -> sqlite3.Connection:
+    def _open(self, location: Location, factory: type[sqlite3.Connection]) -> sqlite3.Connection:
         database: sqlite3.Connection | None = None
         try:
             database = sqlite3.connect(
@@ -189,6 +198,7 @@ class Connection:
                 timeout=location.busy_timeout / 1000,
                 isolation_level=None,
                 check_same_thread=False,
+                factory=factory,
             )
             database.execute(self._durable)
             (mode,) = database.execute("PRAGMA journal_mode = wal").fetchone()
@@ -197,9 +207,10 @@ class Connection:
                     f"{location.path} is on a file system without shared memory (journal mode {mode!r}), where several "
                     "processes cannot share a file. Use a local disk"
                 )
-            database.execute("BEGIN IMMEDIATE")
-            migrate(database, location.path)
-            database.execute("COMMIT")
+            if not is_current(database):  # else nobody who writes need be waited for
+                database.execute("BEGIN IMMEDIATE")
+                migrate(database, location.path)
+                database.execute("COMMIT")
         except sqlite3.Error as error:
             _discard(database)
             raise translate(error, location.path) from error

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -29,7 +29,6 @@ from resonate.protocol.rows import (
 )
 from resonate.protocol.trees import over_at, stray_of
 from resonate.storage.sqlite import codec
-from resonate.storage.sqlite.connection import Connection
 from resonate.storage.sqlite.schema import TABLES
 
 CACHE_ROWS: Final = 20_000
@@ -82,10 +81,20 @@ _PUT_SEND: Final = "INSERT OR REPLACE INTO resonate_outbox (kind, id, listener, 
 _DROP_SEND: Final = "DELETE FROM resonate_outbox WHERE kind = ? AND id = ? AND listener = ?"
 
 
+class Statements(Protocol):
+    """What rows are read and written with."""
+
+    def execute(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """All rows of one statement."""
+
+    def last_row(self) -> int:
+        """The number of the row inserted last."""
+
+
 class Rows:
     """A view of the rows, with what the running transaction has done to them."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Statements) -> None:
         self._connection = connection
         self._execute = connection.execute
         self._promises: dict[str, PromiseRow | None] = {}

@@ -86,6 +86,11 @@ _COLUMNS: Final[dict[str, Callable[[str, PromiseState, bytes], Any]]] = {
 TABLES: Final = ("resonate_promises", "resonate_tasks", "resonate_schedules", "resonate_outbox")
 
 
+def is_current(database: sqlite3.Connection) -> bool:
+    """Whether the file has this version's schema, so that there is nothing to migrate."""
+    return _has_schema(database) and _read_version(database) == len(MIGRATIONS)
+
+
 def migrate(database: sqlite3.Connection, path: str) -> None:
     """Bring the file to this version; the caller is inside a write transaction.
 
@@ -108,7 +113,16 @@ def migrate(database: sqlite3.Connection, path: str) -> None:
 
 
 def _version(database: sqlite3.Connection) -> int:
-    if not database.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'resonate_schema'").fetchall():
+    if not _has_schema(database):
         database.execute("CREATE TABLE resonate_schema (version INTEGER NOT NULL)")
         database.execute("INSERT INTO resonate_schema VALUES (0)")
+    return _read_version(database)
+
+
+def _has_schema(database: sqlite3.Connection) -> bool:
+    found = database.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'resonate_schema'")
+    return bool(found.fetchall())
+
+
+def _read_version(database: sqlite3.Connection) -> int:
     return int(database.execute("SELECT version FROM resonate_schema").fetchone()[0])

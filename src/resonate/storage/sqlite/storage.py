@@ -7,8 +7,9 @@ is compared at the beginning of each transaction and whenever another process ca
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from resonate.protocol.addresses import parse as parse_address
 from resonate.protocol.footprint import Footprint
@@ -17,6 +18,7 @@ from resonate.protocol.rows import PromiseRow, Send, TaskRow
 from resonate.storage.base import PROMISE, SCHEDULE, TASK, Timer
 from resonate.storage.sqlite import codec
 from resonate.storage.sqlite.connection import Connection
+from resonate.storage.sqlite.joint import JointTransaction, Lent, WithinTransaction
 from resonate.storage.sqlite.location import Location
 from resonate.storage.sqlite.locks import LockFile, PidLock, forget_dead
 from resonate.storage.sqlite.peers import Peers
@@ -64,6 +66,9 @@ class SqliteStorage:
         self._purging.close_in_children()
         self._peers = Peers(location.path)
         self._pid: PidLock | None = None
+        self._location = location
+        self._joint: JointTransaction | None = None
+        self._joining = threading.Lock()
         self._fresh: list[Send] = []
         self._begun = False
         self._version: int | None = None
@@ -114,6 +119,24 @@ class SqliteStorage:
             self._rows.undo()
             self._version = None  # should it have been stored after all: look at everything again
             self._connection.rollback()
+
+    # ---- transactions of others ------------------------------------------------------------------
+
+    def joint(self) -> JointTransaction:
+        with self._joining:
+            if self._joint is None:
+                self._joint = JointTransaction(Connection(self._location, Lent), self._written)
+        self._joint.begin()
+        return self._joint
+
+    def within(self, connection: Any) -> WithinTransaction:
+        return WithinTransaction(connection, self._connection.path)
+
+    def _written(self, sent: Sequence[Send]) -> None:
+        """A transaction of another connection of this process has been stored."""
+        self.look()
+        if sent:
+            self._peers.notify(_groups(sent))
 
     # ---- view, outside of a transaction -----------------------------------------------------------
 
@@ -257,6 +280,8 @@ class SqliteStorage:
         if self._pid is not None:
             self._pid.close()
         self._purging.close()
+        if self._joint is not None:
+            self._joint.close()
         self._connection.close()
 
     # ---- inside -------------------------------------------------------------------------------------------
