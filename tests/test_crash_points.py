@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Callable
 from typing import Any
 
@@ -155,6 +156,50 @@ def test_a_program_comes_to_its_result_wherever_its_worker_dies(
     report = crash_at_every_checkpoint(func, *args, prepare=registers(*others), seed=seed)
 
     assert report.result == result
+    assert report.runs == 2 * report.checkpoints
+
+
+@pytest.mark.parametrize("seed", [None, 1])
+@pytest.mark.parametrize(
+    ("func", "args", "result"),
+    [
+        (in_sequence, (3,), 6),
+        (nested, (1,), 4),
+        (sleeper, (3,), 3),
+        (over_rpc, (), 8),
+        (choices, (), [[2, 4], 6, [8, 10, 12]]),
+        (gathers, (3,), [1.5, 1.5, 1.5]),
+        (remembers_winner, (), True),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_a_program_on_a_file_comes_to_its_result_from_what_the_file_holds(
+    func: Callable[..., Any], args: tuple[Any, ...], result: Any, seed: int | None
+) -> None:
+    others = [other for other in (double, in_sequence, nap) if other is not func]
+    report = crash_at_every_checkpoint(func, *args, prepare=registers(*others), seed=seed, on_file=True)
+
+    assert report.result == result
+    assert report.runs == 2 * report.checkpoints
+
+
+@pytest.mark.parametrize("seed", [None, 1, 2])
+def test_a_transaction_has_happened_exactly_once_wherever_its_worker_dies(seed: int | None) -> None:
+    def insert(connection: sqlite3.Connection, n: int) -> int:
+        connection.execute("CREATE TABLE IF NOT EXISTS seen (n INTEGER)")
+        connection.execute("INSERT INTO seen VALUES (?)", (n,))
+        return int(connection.execute("SELECT count(*) FROM seen").fetchone()[0])
+
+    def counts(ctx: Any) -> Any:
+        rows = []
+        for n in range(3):
+            rows.append((yield ctx.transaction(insert, n)))
+            yield ctx.run(double, n)
+        return rows
+
+    report = crash_at_every_checkpoint(counts, on_file=True, seed=seed)
+
+    assert report.result == [1, 2, 3]
     assert report.runs == 2 * report.checkpoints
 
 

@@ -306,7 +306,13 @@ class WorldCompletion(Completion):
 
 
 def shared_of(
-    registry: Registry | None, dependencies: Dependencies | None, settings: Settings, time: Any, chance: Random
+    registry: Registry | None,
+    dependencies: Dependencies | None,
+    settings: Settings,
+    time: Any,
+    chance: Random,
+    *,
+    database: bool,
 ) -> Shared:
     """What the contexts of a client have in common, with the world's time and chance in it."""
     dependencies = Dependencies() if dependencies is None else dependencies
@@ -314,7 +320,8 @@ def shared_of(
     for name, instead in (("resonate:time", time), ("resonate:random", chance)):
         if name not in known:
             dependencies.add(name, instead)
-    return Shared(Registry() if registry is None else registry, dependencies, settings.group, settings.log_level)
+    registry = Registry() if registry is None else registry
+    return Shared(registry, dependencies, settings.group, settings.log_level, database=database)
 
 
 __all__ = ["WorldClient", "WorldCore", "WorldWorker", "shared_of"]

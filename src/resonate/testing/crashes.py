@@ -7,8 +7,10 @@ after that batch is applied, and a second worker of the group recovers.
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 from msgspec import Struct
@@ -50,6 +52,7 @@ class _Run(Struct):
     outcome: tuple[Any, ...]
     batches: int
     crashed: bool
+    steps: set[str]
 
 
 def crash_at_every_checkpoint(
@@ -58,6 +61,7 @@ def crash_at_every_checkpoint(
     prepare: Callable[[WorldClient], object] | None = None,
     outside: Callable[[World], object] | None = None,
     seed: int | None = None,
+    on_file: bool = False,
 ) -> CrashReport:
     """Run `func(ctx, *args)` once in peace and twice per checkpoint with a crash there.
 
@@ -68,6 +72,7 @@ def crash_at_every_checkpoint(
             name, set dependencies, make the world outside of the functions fresh.
         outside: called once per world: what people and other systems do, by `world.after`.
         seed: run in a `Simulation` of that seed instead of in a fixed order.
+        on_file: keep state in an SQLite file (a temporary one for each run), which is opened anew after the crash.
 
     Returns:
         What was seen.
@@ -78,7 +83,11 @@ def crash_at_every_checkpoint(
             that happened in that run.
     """
     plain = func.func if isinstance(func, Function) else func
-    run = _Runner(plain, args, prepare, outside, seed)
+    with tempfile.TemporaryDirectory(prefix="resonate-crashes-") as directory:
+        return _crash_everywhere(_Runner(plain, args, prepare, outside, seed, directory if on_file else None))
+
+
+def _crash_everywhere(run: _Runner) -> CrashReport:
     peaceful = run(None)
     _check(peaceful, peaceful, "the run without a crash")
     repeated: Counter[str] = Counter()
@@ -106,7 +115,10 @@ class _Runner:
         prepare: Callable[[WorldClient], object] | None,
         outside: Callable[[World], object] | None,
         seed: int | None,
+        directory: str | None,
     ) -> None:
+        self._directory = directory
+        self._files = count()
         self._func = func
         self._args = args
         self._prepare = prepare
@@ -114,7 +126,8 @@ class _Runner:
         self._seed = seed
 
     def __call__(self, point: CrashPoint | None) -> _Run:
-        with World() if self._seed is None else Simulation(self._seed) as world:
+        file = None if self._directory is None else f"{self._directory}/{next(self._files)}.db"
+        with World(file=file) if self._seed is None else Simulation(self._seed, file=file) as world:
             if self._outside is not None:
                 self._outside(world)
             first = self._client(world)
@@ -125,9 +138,11 @@ class _Runner:
                 world.settle()
             except Crashed:
                 first.crash()
+                if file is not None:
+                    world.reopen()
                 outcome = self._outcome(self._client(world))
                 world.settle()
-            return _Run(world, outcome, first.batches, first.crashed)
+            return _Run(world, outcome, first.batches, first.crashed, _steps(world))
 
     def _client(self, world: World) -> WorldClient:
         client = world.client()
@@ -152,7 +167,7 @@ def _check(run: _Run, peaceful: _Run, name: str) -> None:
     problems += [
         f"{id} ran {times} times although its worker crashed only once"
         for (id, _), times in run.world.trace.starts().items()
-        if times > 2 and id in _steps(run.world)
+        if times > 2 and id in run.steps
     ]
     if problems:
         lines = [f"{name} is not as it should be:", *problems, "", "what happened:", run.world.trace.text()]
@@ -160,8 +175,7 @@ def _check(run: _Run, peaceful: _Run, name: str) -> None:
 
 
 def _repeated_steps(run: _Run) -> set[str]:
-    steps = _steps(run.world)
-    return {id for (id, _), times in run.world.trace.starts().items() if times > 1 and id in steps}
+    return {id for (id, _), times in run.world.trace.starts().items() if times > 1 and id in run.steps}
 
 
 def _steps(world: World) -> set[str]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from msgspec import Struct
 
+from resonate.network.base import Work
 from resonate.network.embedded import EmbeddedNetwork
 from resonate.protocol.requests import (
     PromiseGet,
@@ -75,6 +76,31 @@ class BreakableNetwork(EmbeddedNetwork):
         self._die_at(applied=False)
         self._wrote(requests)
         answers = super().send(requests, chain=chain)
+        self._die_at(applied=True)
+        return answers
+
+    def transact(self, work: Work, seconds: float) -> list[Response]:
+        """Call `work` in a transaction, unless the client is dead or dies of it.
+
+        Raises:
+            Crashed: the client is dead.
+        """
+        if self.dead:
+            raise Crashed(f"{self.pid} has crashed")
+
+        def dying(connection: Any) -> Callable[[], Sequence[Request]]:
+            wanted = work(connection)
+
+            def requests() -> Sequence[Request]:
+                batch = wanted()
+                self.batches += 1
+                self._die_at(applied=False)
+                self._wrote(batch)
+                return batch
+
+            return requests
+
+        answers = super().transact(dying, seconds)
         self._die_at(applied=True)
         return answers
 

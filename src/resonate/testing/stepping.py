@@ -233,6 +233,12 @@ class StepThreads(Threads):
             self._ended(held, call)
         return outcome
 
+    def _run_transaction(self, held: Held, call: Call) -> Outcome | None:
+        outcome = super()._run_transaction(held, call)
+        if outcome is not NOTHING:
+            self._ended(held, call)
+        return outcome
+
     def _run_generator(self, held: Held, call: Call) -> tuple[Any, Outcome | None]:
         item, outcome = super()._run_generator(held, call)
         if outcome is not None and outcome is not NOTHING:

@@ -20,7 +20,7 @@ from resonate.clock import Clock
 from resonate.execution.call import Call
 from resonate.protocol.records import REJECTED, RESOLVED
 from resonate.protocol.requests import Request, TaskFence
-from resonate.storage.memory import MemoryStorage
+from resonate.storage.base import Storage
 
 START: Final = "start"
 END: Final = "end"
@@ -59,12 +59,12 @@ class Trace:
         storage: says what is recorded.
     """
 
-    def __init__(self, clock: Clock, storage: MemoryStorage) -> None:
+    def __init__(self, clock: Clock, storage: Storage) -> None:
         self.events: list[Event] = []
         self.violations: list[str] = []
         self.progress = 0
         self._clock = clock
-        self._storage = storage
+        self.storage = storage
         self._unrecorded: dict[tuple[str, str], list[Call]] = {}
 
     def add(self, client: str, what: str, id: str, detail: str, attempt: int = 1) -> None:
@@ -121,7 +121,7 @@ class Trace:
         )
 
     def _recorded(self, id: str) -> bool:
-        row = self._storage.promise(id)
+        row = self.storage.promise(id)
         return row is not None and row.promise.state in (RESOLVED, REJECTED)
 
 

@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import heapq
 import math
+import os
 import time as _time
 from collections.abc import Callable
 from itertools import count
 from random import Random
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from resonate.clock import SettableClock
 from resonate.dependencies import Dependencies
+from resonate.errors import UsageError
 from resonate.network.embedded import EmbeddedNetwork
 from resonate.registry import Registry
 from resonate.service.service import Service
@@ -29,6 +31,9 @@ from resonate.stores import PromiseClient
 from resonate.testing.client import WorldClient, WorldCore, WorldWorker, shared_of
 from resonate.testing.network import Crashed
 from resonate.testing.trace import Trace
+
+if TYPE_CHECKING:
+    from resonate.storage.sqlite.storage import SqliteStorage
 
 START: Final = 1_700_000_000_000
 """When a world begins unless told otherwise, milliseconds since the epoch: 14 November 2023."""
@@ -63,6 +68,7 @@ class World:
 
     Args:
         now: where its clock starts, milliseconds since the epoch.
+        file: keep state in this SQLite file instead of in memory: slower, and the same otherwise.
 
     Example:
         with World() as world:
@@ -76,9 +82,10 @@ class World:
             assert client.run("r1", reminder) == "wake up"
     """
 
-    def __init__(self, now: int = START) -> None:
+    def __init__(self, now: int = START, *, file: str | os.PathLike[str] | None = None) -> None:
         self.clock = SettableClock(now)
-        self.storage = MemoryStorage()
+        self.file = None if file is None else os.path.abspath(file)
+        self.storage: MemoryStorage | SqliteStorage = MemoryStorage() if self.file is None else _open(self.file)
         self.service = Service(self.storage, self.clock)
         self.trace = Trace(self.clock, self.storage)
         self._chance: Random | None = None
@@ -127,7 +134,8 @@ class World:
             max_concurrent=max_concurrent,
             environment={},
         )
-        shared = shared_of(registry, dependencies, settings, _Time(self.clock), self._chance or Random(0))
+        time, chance = _Time(self.clock), self._chance or Random(0)
+        shared = shared_of(registry, dependencies, settings, time, chance, database=self.file is not None)
         return WorldClient(self, WorldCore(self, settings, shared, self._chance))
 
     @property
@@ -198,6 +206,18 @@ class World:
             self.clock.set(max(instant, self.clock.now()))
         return True
 
+    def reopen(self) -> None:
+        """Forget all that is only in memory and open the file again, as after the end of every process.
+
+        Raises:
+            UsageError: there is no file, or a client is still alive.
+        """
+        if self.file is None or self._clients:
+            raise UsageError("only a world on a file, all of whose clients have crashed or stopped, can be reopened")
+        self.storage.close()
+        self.storage = self.trace.storage = _open(self.file)
+        self.service = Service(self.storage, self.clock)
+
     def check(self) -> None:
         """Raise if a promise of the design was broken in this world; see `resonate.testing.trace`.
 
@@ -215,6 +235,7 @@ class World:
         for core in graves:
             if core.worker is not None:
                 core.worker.dispose()
+        self.storage.close()
 
     def __enter__(self) -> Self:
         return self
@@ -351,6 +372,19 @@ class World:
         return "\n".join([*lines, "", "what happened last:", self.trace.text(LAST)])
 
 
+def _open(file: str) -> SqliteStorage:
+    from resonate.storage.sqlite.location import Location
+    from resonate.storage.sqlite.storage import SqliteStorage
+
+    class Alone(SqliteStorage):
+        """Its only user: nobody else need be listened to."""
+
+        def watch(self, group: str, changed: Callable[[], None]) -> None:
+            pass
+
+    return Alone(Location(file, synchronous="off"))
+
+
 class Simulation(World):
     """A world in which chance decides what comes next; one seed is one history.
 
@@ -361,6 +395,7 @@ class Simulation(World):
     Args:
         seed: of the random numbers.
         now: where its clock starts, milliseconds since the epoch.
+        file: keep state in this SQLite file instead of in memory.
 
     Example:
         for seed in range(100):
@@ -370,8 +405,8 @@ class Simulation(World):
                 world.check()
     """
 
-    def __init__(self, seed: int, now: int = START) -> None:
-        super().__init__(now)
+    def __init__(self, seed: int, now: int = START, *, file: str | os.PathLike[str] | None = None) -> None:
+        super().__init__(now, file=file)
         self.seed = seed
         self.random = Random(seed)
         self._chance = self.random

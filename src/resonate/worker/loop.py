@@ -198,6 +198,13 @@ class Loop:
                 self._deliver(track)
         self._share(held)
 
+    def _learn_first(self, held: Held) -> None:
+        if self._worker.network.inline:
+            self.turn(held)
+            self._worker.flush(held)
+        else:
+            self._worker.pool.submit(lambda: self._flush_then_turn(held))
+
     def _flush_then_turn(self, held: Held) -> None:
         self._worker.flush(held)
         self.pump(held)
@@ -315,8 +322,7 @@ class Loop:
             self.turn(track.held)  # what has been recorded as seen first may be among them
             return
         if in_order and execution.records is not None and execution.unwritten:
-            self.turn(track.held)  # a recorded outcome may still be unknown here: learn it first
-            self.publish(track.held)
+            self._learn_first(track.held)  # a recorded outcome may still be unknown here
             return
         pending, child = track.take()
         track.open.discard(pending)

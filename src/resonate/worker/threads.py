@@ -97,7 +97,7 @@ class Threads:
         if call.kind == PLAIN:
             outcome = self._run_plain(held, call)
         elif call.kind == TRANSACTION:
-            outcome = transact(self._worker, held, call)
+            outcome = self._run_transaction(held, call)
             if outcome is None:
                 with held.lock:
                     return execution.next()
@@ -136,6 +136,9 @@ class Threads:
             raise
         except BaseException as error:
             return Raised(error)
+
+    def _run_transaction(self, held: Held, call: Call) -> Outcome | None:
+        return transact(self._worker, held, call, self._make_context)
 
     def _run_generator(self, held: Held, call: Call) -> tuple[Any, Outcome | None]:
         resume = call.resume

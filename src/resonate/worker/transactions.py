@@ -11,7 +11,7 @@ from resonate.errors import ResonateStoreError, UsageError
 from resonate.execution.call import Call
 from resonate.execution.concluding import conclude
 from resonate.execution.coroutine import NOTHING, Outcome, Raised, Returned
-from resonate.execution.execution import DIVERGED, LOST
+from resonate.execution.execution import DIVERGED, LOST, Execution
 from resonate.protocol import chain
 from resonate.protocol.records import RESOLVED
 from resonate.protocol.requests import Request
@@ -40,7 +40,8 @@ class _Undone(Exception):
 class _Work:
     """What happens inside the transaction: the step's code, and what is to be written of it."""
 
-    def __init__(self, held: Held, call: Call) -> None:
+    def __init__(self, held: Held, call: Call, make_context: Callable[[Execution, Call], Any]) -> None:
+        self._make_context = make_context
         self.batch: list[Request] = []
         self._held = held
         self._call = call
@@ -48,6 +49,7 @@ class _Work:
     def __call__(self, connection: Any) -> Callable[[], Sequence[Request]]:
         call = self._call
         assert call.func is not None
+        call.context = self._make_context(self._held.execution, call)
         began = time.monotonic()
         try:
             value = call.func(connection, *call.args, **(call.kwargs or {}))
@@ -78,7 +80,7 @@ class _Work:
         return self.batch
 
 
-def transact(worker: Worker, held: Held, call: Call) -> Outcome | None:
+def transact(worker: Worker, held: Held, call: Call, make_context: Callable[[Execution, Call], Any]) -> Outcome | None:
     """Run the step `call` and store its result in one transaction with what it changed.
 
     Returns:
@@ -88,7 +90,7 @@ def transact(worker: Worker, held: Held, call: Call) -> Outcome | None:
     execution = held.execution
     if call.stop is not None or call.done or execution.stop is not None:
         return NOTHING
-    work = _Work(held, call)
+    work = _Work(held, call, make_context)
     with held.writing:  # nobody writes for this execution meanwhile: what they queue stays in order
         try:
             answers = worker.network.transact(work, worker.ttl_ms / 1000 * SHARE)
