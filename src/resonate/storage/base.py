@@ -99,7 +99,10 @@ class Storage(Protocol):
         """All messages that nobody has taken."""
 
     def take(self, keys: Sequence[tuple[str, ...]]) -> list[Send]:
-        """Remove messages from the outbox; those taken back or taken already are missing."""
+        """Remove messages from the outbox; those taken back or taken already are missing.
+
+        Where storage outlives processes, the offer of a task stays until the task is acquired, which removes it.
+        """
 
     def watch(self, group: str, changed: Callable[[], None]) -> None:
         """Have `changed` called, on any thread, when another process may have put a message for `group` into the

@@ -24,6 +24,12 @@ finished step again::
         report = crash_at_every_checkpoint(order, cart)
         assert report.checkpoints == 4
 
+`kill_at_every_write` and `kill_at_random` start worker processes on a file and kill them with
+SIGKILL; nothing may be lost, and no finished step may run again::
+
+    def test_orders_survive_kill_9():
+        kill_at_random("myapp.workflows", "order", runs=50, workers=4, kills=20, seed=1)
+
 `Simulation(seed)` is a world in which chance decides what happens next.
 """
 
@@ -32,6 +38,7 @@ from __future__ import annotations
 from resonate.clock import SettableClock
 from resonate.testing.client import WorldClient
 from resonate.testing.crashes import CrashReport, crash_at_every_checkpoint
+from resonate.testing.kills import KillReport, kill_at_every_write, kill_at_random
 from resonate.testing.network import Crashed
 from resonate.testing.trace import Event, Trace
 from resonate.testing.world import Simulation, Stuck, World
@@ -43,6 +50,9 @@ __all__ = [
     "SettableClock",
     "crash_at_every_checkpoint",
     "CrashReport",
+    "kill_at_every_write",
+    "kill_at_random",
+    "KillReport",
     "Crashed",
     "Stuck",
     "Event",

@@ -44,7 +44,7 @@ _ARRIVED: Final = "SELECT kind, id, listener, body, seq FROM resonate_outbox WHE
 _TAKE: Final = (
     "DELETE FROM resonate_outbox WHERE kind = ? AND id = ? AND listener = ? RETURNING kind, id, listener, body"
 )
-_THERE: Final = "SELECT 1 FROM resonate_outbox WHERE kind = ? AND id = ? AND listener = ?"
+_THERE: Final = "SELECT kind, id, listener, body FROM resonate_outbox WHERE kind = ? AND id = ? AND listener = ?"
 _LEFT_BY: Final = "SELECT id, body FROM resonate_tasks WHERE pid = ?"
 
 
@@ -202,11 +202,13 @@ class SqliteStorage:
 
     def take(self, keys: Sequence[tuple[str, ...]]) -> list[Send]:
         connection = self._connection
-        names = [outbox_key(key) for key in keys]
         with connection.reading():  # most of what is missing has been taken by another process: no need to queue
-            names = [name for name in names if connection.execute(_THERE, name)]
+            there = [row for key in keys for row in connection.execute(_THERE, outbox_key(key))]
+        # Who has read an offer may die before it acquires the task. So the offer stays until then.
+        offers = [codec.decode_send(*row) for row in there if row[0] == "execute"]
+        names = [row[:3] for row in there if row[0] != "execute"]
         if not names:
-            return []
+            return offers
         # Not durable: a message that comes back after a power cut does no harm, its task's version tells.
         connection.begin(durable=False)
         try:
@@ -216,7 +218,7 @@ class SqliteStorage:
             connection.rollback(durable=False)
             raise
         connection.end(durable=False)
-        return [codec.decode_send(*row) for row in taken]
+        return offers + [codec.decode_send(*row) for row in taken]
 
     # ---- finished trees --------------------------------------------------------------------------------
 
