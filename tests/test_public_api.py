@@ -40,7 +40,8 @@ NAMES: dict[str, str] = {
         network_for
     """,
     "resonate.testing": """
-        CrashReport Crashed Event SettableClock Simulation Stuck Trace World WorldClient crash_at_every_checkpoint
+        CrashReport Crashed Event KillReport SettableClock Simulation Stuck Trace World WorldClient
+        crash_at_every_checkpoint kill_at_every_write kill_at_random
     """,
     # what programs of the official clients import, where it is not above
     "resonate.coroutine": "LFC LFI Promise RFC RFI Yieldable",

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import subprocess
+import sys
+import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import resonate
 from resonate import Resonate
 from resonate.clock import SettableClock
 from resonate.errors import OutcomeUnknown, ResonateStoreError, StorageUnavailable, StorageUnusable
@@ -412,3 +416,42 @@ def test_a_new_step_is_not_looked_for(storage: SqliteStorage, monkeypatch: pytes
     service.handle([TaskFence("w", 1, create("w:1"), False)])
 
     assert asked == ["BEGIN IMMEDIATE", "PRAGMA data_version", "INSERT INTO resonate_promises"]
+
+
+READ_ONLY = """
+import os, sys
+import resonate.storage.sqlite.storage, resonate.stores
+from resonate import Resonate
+Resonate().start()  # all that is imported late is imported before nobody can read it
+os.setgid(65534)
+os.setuid(65534)
+try:
+    Resonate(url=sys.argv[1]).start()
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody who may not write")
+@pytest.mark.parametrize("what", ["file", "directory"])
+def test_what_may_not_be_written_is_said_and_left_as_it_is(what: str) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
+        path = f"{directory}/app.db"
+        SqliteStorage(Location(path, synchronous="off")).close()
+        for name in ("", "-lock", "-lock/queue", "-lock/write", "-lock/waits", "-lock/purge"):
+            os.chmod(path + name, 0o777)
+        os.chmod(directory, 0o755 if what == "directory" else 0o777)
+        os.chmod(path, 0o444 if what == "file" else 0o666)
+        before = Path(path).read_bytes()
+
+        said = subprocess.run(
+            [sys.executable, "-c", READ_ONLY, f"sqlite:///{path}"],
+            env={**os.environ, "PYTHONPATH": str(Path(resonate.__file__).parents[1])},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+        assert "StorageUnusable" in said.stdout, said.stdout + said.stderr
+        assert "This user needs to be able to write the file and its directory" in said.stdout
+        assert Path(path).read_bytes() == before

@@ -18,9 +18,9 @@ from resonate import Resonate
 from resonate.clock import SettableClock
 from resonate.errors import UsageError
 from resonate.protocol.footprint import Footprint
-from resonate.protocol.records import Execute
+from resonate.protocol.records import EMPTY, Execute, Promise, Unblock
 from resonate.protocol.requests import PromiseCreate, PromiseGet, TaskCreate
-from resonate.protocol.rows import Effect, Send
+from resonate.protocol.rows import Effect, Send, Unsend
 from resonate.service.delivery import PREFERENCE
 from resonate.service.service import Service, Subscription
 from resonate.storage.sqlite import peers
@@ -32,6 +32,8 @@ REPOSITORY = Path(__file__).parents[1]
 SOURCE = Path(resonate.__file__).parents[1]
 FAR = 10**13
 OFFER = Send(("execute", "t"), "poll://any@g", Execute("t", 1))
+SETTLED = Promise("p", "resolved", EMPTY, EMPTY, {}, FAR, 0, 1)
+NEWS = Send(("unblock", "p", "poll://uni@g/1"), "poll://uni@g/1", Unblock(SETTLED))
 
 Start = Callable[..., "subprocess.Popen[str]"]
 
@@ -273,13 +275,17 @@ def test_the_socket_of_a_dead_process_is_removed(two: tuple[SqliteStorage, Sqlit
     assert not directory.exists()
 
 
-def test_a_message_is_taken_once(two: tuple[SqliteStorage, SqliteStorage]) -> None:
+def test_news_is_taken_once_and_an_offer_stays_until_the_task_is_acquired(
+    two: tuple[SqliteStorage, SqliteStorage],
+) -> None:
     sender, receiver = two
-    put(sender, OFFER)
+    put(sender, OFFER, NEWS)
 
-    taken = [storage.take([OFFER.key]) for storage in (receiver, sender)]
+    taken = [storage.take([OFFER.key, NEWS.key]) for storage in (receiver, sender)]
+    put(receiver, Unsend(OFFER.key))
 
-    assert taken == [[OFFER], []]
+    assert taken == [[OFFER, NEWS], [OFFER]]
+    assert sender.take([OFFER.key]) == []
 
 
 def test_a_message_that_replaced_another_is_news_again(two: tuple[SqliteStorage, SqliteStorage]) -> None:

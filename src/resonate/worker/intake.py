@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from msgspec.structs import replace
@@ -43,6 +44,10 @@ FEW: Final = 8
 
 IGNORE_MAX: Final = 60.0
 """Seconds that a task without a function here is left alone, at most."""
+
+AGAIN_FIRST: Final = 0.1
+AGAIN_MAX: Final = 5.0
+"""Seconds before tasks that could not be acquired, since the service was out of reach, are tried again; they double."""
 
 _LOG: Final = logging.getLogger("resonate.worker")
 
@@ -124,8 +129,10 @@ class Intake:
         if offers and not worker.stopped:
             self._acquire(offers)
 
-    def _acquire(self, offers: list[Execute]) -> None:
+    def _acquire(self, offers: list[Execute], pause: float = AGAIN_FIRST) -> None:
         worker = self._worker
+        if worker.stopped:
+            return
         requests: list[Request] = []
         plan: list[tuple[Execute, Held | None, int]] = []
         for offer in offers:
@@ -137,7 +144,10 @@ class Intake:
         try:
             answers = worker.network.send(requests)
         except ResonateStoreError as error:
-            _LOG.warning("%d offered tasks could not be acquired, they will be offered again: %s", len(offers), error)
+            ids = ", ".join(offer.id for offer in offers[:3])
+            _LOG.warning("%d tasks (%s) could not be acquired, trying again: %s", len(offers), ids, error)
+            again = partial(self._acquire, offers, min(pause * 2, AGAIN_MAX))
+            worker.later(pause, lambda: worker.pool.submit(again))
             return
         at = 0
         for _, held, count in plan:

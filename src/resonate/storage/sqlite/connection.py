@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from resonate.errors import ResonateStoreError, StorageUnavailable, StorageUnusable
-from resonate.storage.sqlite.failures import translate, vanished
+from resonate.storage.sqlite.failures import translate, unwritable, vanished
 from resonate.storage.sqlite.location import Location
 from resonate.storage.sqlite.locks import WriteLock
 from resonate.storage.sqlite.schema import is_current, migrate
@@ -207,6 +207,8 @@ class Connection:
                     f"{location.path} is on a file system without shared memory (journal mode {mode!r}), where several "
                     "processes cannot share a file. Use a local disk"
                 )
+            if not os.access(location.path, os.W_OK):
+                raise unwritable(location.path, "no permission")
             if not is_current(database):  # else nobody who writes need be waited for
                 database.execute("BEGIN IMMEDIATE")
                 migrate(database, location.path)
@@ -229,7 +231,7 @@ def _lock_directory(path: str) -> str:
     directory = f"{path}-lock"
     try:
         os.makedirs(directory, exist_ok=True)
-        for name in ("queue", "write", "waits"):
+        for name in ("queue", "write", "waits", "purge"):
             os.close(os.open(f"{directory}/{name}", os.O_RDWR | os.O_CREAT, 0o666))
     except OSError as error:
         raise StorageUnusable(

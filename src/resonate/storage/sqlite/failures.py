@@ -24,10 +24,7 @@ def translate(error: sqlite3.Error, path: str, *, committing: bool = False) -> R
         case sqlite3.SQLITE_FULL:
             return StorageUnavailable(f"no space is left for {path}; nothing was written. Free some and try again")
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM | sqlite3.SQLITE_AUTH:
-            return StorageUnusable(
-                f"{path} cannot be written ({said}). This user needs to be able to write the file and its directory, "
-                "which holds the journal and the locks"
-            )
+            return unwritable(path, said)
         case sqlite3.SQLITE_CANTOPEN:
             return StorageUnusable(
                 f"{path} cannot be opened ({said}). Check that its directory exists and can be written"
@@ -47,6 +44,14 @@ def translate(error: sqlite3.Error, path: str, *, committing: bool = False) -> R
         case sqlite3.SQLITE_IOERR:
             return StorageUnavailable(f"the disk failed below {path} ({said}); nothing was written")
     return ResonateStoreError(f"{path}: {said}; nothing was written", 500)
+
+
+def unwritable(path: str, said: str) -> ResonateStoreError:
+    """We may not write the file."""
+    return StorageUnusable(
+        f"{path} cannot be written ({said}). This user needs to be able to write the file and its directory, "
+        "which holds the journal and the locks"
+    )
 
 
 def vanished(path: str) -> ResonateStoreError:
