@@ -41,6 +41,7 @@ TABLE: dict[str, set[str]] = {
     "models": {"encoders", "handle", "retry_policies", "errors"},
     "stores": {"models", "network", "service", "storage", "protocol", "clock"} | VALUES,
     "worker": {"network", "execution", "protocol", "registry", "options", "retry_policies", "handle", "clock"} | VALUES,
+    "server": {"service", "storage", "protocol", "clock", "errors"},
     "settings": {"dependencies", "registry", "models", "storage", "errors"},
     "client": EVERYTHING - {"resonate", "client", "message_sources"},
     "resonate": EVERYTHING - {"message_sources"},

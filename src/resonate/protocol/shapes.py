@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from resonate.protocol import requests as rq
-from resonate.protocol.records import EMPTY, Message, PromiseState, Unblock, Value
+from resonate.protocol.records import EMPTY, Message, PromiseState, TaskState, Unblock, Value
 
 Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 
@@ -95,6 +95,12 @@ class _TaskFence(Struct, gc=False):
     preload: Any = True
 
 
+class _TaskSearch(Struct, gc=False):
+    state: TaskState | None = None
+    limit: Int64 = 100
+    cursor: str | None = None
+
+
 class _ScheduleCreate(Struct, rename="camel", gc=False):
     id: str
     cron: str
@@ -131,6 +137,7 @@ _task_acquire = _decoder(_TaskAcquire)
 _task_fulfill = _decoder(_TaskFulfill)
 _task_suspend = _decoder(_TaskSuspend)
 _task_fence = _decoder(_TaskFence)
+_task_search = _decoder(_TaskSearch)
 _schedule_create = _decoder(_ScheduleCreate)
 _schedule_search = _decoder(_ScheduleSearch)
 _debug_tick = _decoder(_DebugTick)
@@ -185,6 +192,11 @@ def _below_action(text: str) -> str:
     return f"{head} - at `$.action.data{path if at else '`'}"
 
 
+def _read_task_search(data: Raw) -> rq.TaskSearch:
+    found = _task_search(data)
+    return rq.TaskSearch(found.state, found.limit, found.cursor)
+
+
 def _read_schedule_create(data: Raw) -> rq.ScheduleCreate:
     found = _schedule_create(data)
     return rq.ScheduleCreate(
@@ -218,7 +230,7 @@ READERS: Final[dict[str, Reader]] = {
     "task.heartbeat": _decoder(rq.TaskHeartbeat),
     "task.halt": _decoder(rq.TaskHalt),
     "task.continue": _decoder(rq.TaskContinue),
-    "task.search": _decoder(rq.TaskSearch),
+    "task.search": _read_task_search,
     "schedule.get": _decoder(rq.ScheduleGet),
     "schedule.create": _read_schedule_create,
     "schedule.delete": _decoder(rq.ScheduleDelete),
