@@ -45,6 +45,7 @@ TABLE: dict[str, set[str]] = {
     "worker": {"network", "execution", "protocol", "registry", "options", "retry_policies", "handle", "clock"} | VALUES,
     "settings": {"dependencies", "registry", "models", "retry_policies", "storage", "errors"},
     "roots": CLIENT | VALUES | {"execution", "protocol"},
+    "server": {"service", "storage", "protocol", "clock", "errors"},
     "client": EVERYTHING - {"resonate", "client", "message_sources"},
     "resonate": EVERYTHING - {"message_sources"},
     "testing": EVERYTHING,

@@ -444,6 +444,7 @@ class Model:
         )
 
     def page(self, found: list[Any], request: Any) -> tuple[list[Any], str | None]:
+        found = [x for x in found if x.id.startswith(request.prefix or "")]
         rest = [x for x in found if request.cursor is None or x.id > request.cursor]
         page = rest[: request.limit]
         return page, page[-1].id if len(rest) > len(page) else None

@@ -464,6 +464,29 @@ def test_a_cursor_appears_only_if_another_match_follows(server: Bench) -> None:
     assert found(server, cursor="zzz") == []
 
 
+PREFIXES = ["a", "a.", "a.1", "a.2", "aa", "b", "c", "é", "\U0010ffff", ""]
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_every_search_with_a_prefix_finds_the_ids_that_begin_with_it_page_by_page(server: Bench, prefix: str) -> None:
+    ids = ["A", "a", "a.1", "a.10", "a.11", "a.2", "a/", "aa", "b", "é", "éa", "\uffff", "\U0010ffff"]
+    for id in ids:
+        server(targeted(id))
+        server(rq.ScheduleCreate(id, "* * * * *", id, 1, promise_tags=tags(target=ANY)))
+
+    for cursor in (None, "", "A", "a", "a.", "a.1", "a.10", "ab", "z", "\U0010ffff"):
+        for limit in (1, 2, 100):
+            wanted = [id for id in ids if id.startswith(prefix) and (cursor is None or id > cursor)]
+            promises = server(rq.PromiseSearch(limit=limit, cursor=cursor, prefix=prefix))
+            tasks = server(rq.TaskSearch(limit=limit, cursor=cursor, prefix=prefix))
+            schedules = server(rq.ScheduleSearch(limit=limit, cursor=cursor, prefix=prefix))
+
+            for records in (promises.promises, tasks.tasks, schedules.schedules):
+                assert [record.id for record in records or ()] == wanted[:limit]
+            rest = wanted[limit - 1] if len(wanted) > limit else None
+            assert promises.cursor == tasks.cursor == schedules.cursor == rest
+
+
 def test_search_shows_100_unless_told_otherwise_and_at_most_1000(server: Bench) -> None:
     for i in range(101):
         server(create(f"p{i:03}"))

@@ -11,6 +11,7 @@ sleep, log, draw a random number or look at a clock. Field rules are `validation
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain, takewhile
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -169,7 +170,7 @@ def promise_search(view: View, request: PromiseSearch, now: int, rules: Rules) -
     wanted = request.tags or {}
 
     def matching() -> Iterable[Promise]:
-        for row in view.promises(request.cursor):
+        for row in _searched(view.promise, view.promises, request):
             promise = project(row.promise, now)
             if request.state in (None, promise.state) and _tagged(promise.tags, wanted):
                 yield promise
@@ -276,7 +277,7 @@ def task_fence(view: View, request: TaskFence, now: int, rules: Rules) -> Step:
         inner = Response(400, error=problem)
     else:
         inner, effects = _ACTIONS[type(action)](view, action, now, rules)
-    preload = _preload_after(view, promise, inner.promise, now) if request.preload else ()
+    preload = _preload_after(view, promise, inner.promise, now, rules) if request.preload else ()
     return Response(200, preload=preload, action=inner), effects
 
 
@@ -316,7 +317,7 @@ def task_continue(view: View, request: TaskContinue, now: int, rules: Rules) -> 
 
 def task_search(view: View, request: TaskSearch, now: int, rules: Rules) -> Step:
     def matching() -> Iterable[Task]:
-        for row in view.tasks(request.cursor):
+        for row in _searched(view.task, view.tasks, request):
             promise = view.promise(row.id)
             task = show(row, promise is not None and is_live(promise.promise, now))
             if request.state in (None, task.state):
@@ -368,7 +369,7 @@ def schedule_search(view: View, request: ScheduleSearch, now: int, rules: Rules)
     wanted = request.tags or {}
     if rules.strict:
         return _no_search(), ()
-    found = (s for s in view.schedules(request.cursor) if _tagged(s.promise_tags, wanted))
+    found = (s for s in _searched(view.schedule, view.schedules, request) if _tagged(s.promise_tags, wanted))
     page, cursor = _page(found, request.limit)
     return Response(200, schedules=page, cursor=cursor), ()
 
@@ -449,13 +450,13 @@ def _preload(view: View, promise: Promise, now: int) -> list[Promise]:
     return [project(other, now) for other in view.branch(branch) if other.id != promise.id]
 
 
-def _preload_after(view: View, promise: Promise, changed: Promise | None, now: int) -> list[Promise]:
-    """The preload of a fence: the branch as its action leaves it."""
+def _preload_after(view: View, promise: Promise, changed: Promise | None, now: int, rules: Rules) -> list[Promise]:
+    """The preload of a fence: the first records of the branch as its action leaves it."""
     preload = _preload(view, promise, now)
-    if changed is None or BRANCH not in changed.tags or changed.tags[BRANCH] != promise.tags.get(BRANCH):
-        return preload
-    others = [other for other in preload if other.id != changed.id]
-    return sorted([*others, changed], key=lambda other: other.id)
+    if changed is not None and BRANCH in changed.tags and changed.tags[BRANCH] == promise.tags.get(BRANCH):
+        others = [other for other in preload if other.id != changed.id]
+        preload = sorted([*others, changed], key=lambda other: other.id)
+    return preload if rules.fence_preload is None else preload[: rules.fence_preload]
 
 
 def _with_callback(row: PromiseRow, awaiter: str) -> tuple[Effect, ...]:
@@ -466,6 +467,24 @@ def _with_callback(row: PromiseRow, awaiter: str) -> tuple[Effect, ...]:
 
 def _tagged(tags: dict[str, str], wanted: dict[str, str]) -> bool:
     return all(tags.get(key) == value for key, value in wanted.items())
+
+
+def _searched(get: Callable[[str], Any], above: Callable[[str | None], Iterable[Any]], request: Any) -> Iterable[Any]:
+    """The rows a search goes through, ids ascending: those after its cursor, of those with its prefix."""
+    prefix, cursor = request.prefix, request.cursor
+    if not prefix:
+        return above(cursor)
+    if cursor is not None and cursor >= prefix:
+        rows = above(cursor)
+    else:  # nothing begins with the prefix below the id that is the prefix itself
+        first = get(prefix)
+        rows = above(prefix) if first is None else chain((first,), above(prefix))
+    return takewhile(lambda row: _id_of(row).startswith(prefix), rows)
+
+
+def _id_of(row: Any) -> str:
+    id: str = row.promise.id if isinstance(row, PromiseRow) else row.id
+    return id
 
 
 def _page(found: Iterable[Any], limit: int) -> tuple[list[Any], str | None]:

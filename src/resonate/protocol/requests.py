@@ -2,8 +2,9 @@
 
 Field names are those of protocol 2026-04-01, section 3. A request travels unchanged from
 the caller to the machine; `wire` gives it its JSON form. `preload` on task requests is
-ours: False asks the machine to leave the preload out of the answer (on the wire it is
-always True).
+ours: False asks the machine to leave the preload out of the answer (on the wire only a
+fence can say so, to a server of ours). `prefix` on searches is ours too, and never on the
+wire: only ids that begin with it are found, for callers who may see no others.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ class PromiseSearch(Struct, frozen=True, gc=False):
     tags: dict[str, str] | None = None
     limit: int = 100
     cursor: str | None = None
+    prefix: str | None = None
 
 
 class TaskGet(Struct, frozen=True, gc=False):
@@ -132,6 +134,7 @@ class TaskSearch(Struct, frozen=True, gc=False):
     state: TaskState | None = None
     limit: int = 100
     cursor: str | None = None
+    prefix: str | None = None
 
 
 class ScheduleGet(Struct, frozen=True, gc=False):
@@ -155,6 +158,7 @@ class ScheduleSearch(Struct, frozen=True, gc=False):
     tags: dict[str, str] | None = None
     limit: int = 10
     cursor: str | None = None
+    prefix: str | None = None
 
 
 class DebugStart(Struct, frozen=True, gc=False):

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from resonate.protocol import requests as rq
-from resonate.protocol.records import EMPTY, Message, PromiseState, Unblock, Value
+from resonate.protocol.records import EMPTY, Message, PromiseState, TaskState, Unblock, Value
 
 Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 
@@ -92,6 +92,13 @@ class _TaskFence(Struct, gc=False):
     id: str
     version: Int64
     action: _FenceAction
+    preload: Any = True
+
+
+class _TaskSearch(Struct, gc=False):
+    state: TaskState | None = None
+    limit: Int64 = 100
+    cursor: str | None = None
 
 
 class _ScheduleCreate(Struct, rename="camel", gc=False):
@@ -130,6 +137,7 @@ _task_acquire = _decoder(_TaskAcquire)
 _task_fulfill = _decoder(_TaskFulfill)
 _task_suspend = _decoder(_TaskSuspend)
 _task_fence = _decoder(_TaskFence)
+_task_search = _decoder(_TaskSearch)
 _schedule_create = _decoder(_ScheduleCreate)
 _schedule_search = _decoder(_ScheduleSearch)
 _debug_tick = _decoder(_DebugTick)
@@ -175,13 +183,18 @@ def _read_task_fence(data: Raw) -> rq.TaskFence:
         action = _read_promise_create(payload) if inner == "promise.create" else _settle(payload)
     except msgspec.ValidationError as problem:
         raise msgspec.ValidationError(_below_action(str(problem))) from None
-    return rq.TaskFence(found.id, found.version, action)
+    return rq.TaskFence(found.id, found.version, action, found.preload is not False)
 
 
 def _below_action(text: str) -> str:
     """The inner data was decoded on its own: put its path below the fence's."""
     head, at, path = text.partition(" - at `$")
     return f"{head} - at `$.action.data{path if at else '`'}"
+
+
+def _read_task_search(data: Raw) -> rq.TaskSearch:
+    found = _task_search(data)
+    return rq.TaskSearch(found.state, found.limit, found.cursor)
 
 
 def _read_schedule_create(data: Raw) -> rq.ScheduleCreate:
@@ -217,7 +230,7 @@ READERS: Final[dict[str, Reader]] = {
     "task.heartbeat": _decoder(rq.TaskHeartbeat),
     "task.halt": _decoder(rq.TaskHalt),
     "task.continue": _decoder(rq.TaskContinue),
-    "task.search": _decoder(rq.TaskSearch),
+    "task.search": _read_task_search,
     "schedule.get": _decoder(rq.ScheduleGet),
     "schedule.create": _read_schedule_create,
     "schedule.delete": _decoder(rq.ScheduleDelete),
@@ -279,7 +292,9 @@ def _write_task_fence(request: rq.TaskFence) -> Data:
         action = _action("promise.create", _write_promise_create(inner))
     else:
         action = _action("promise.settle", inner)
-    return {"id": request.id, "version": request.version, "action": action}
+    # a key of ours, which other servers ignore: a client that knows the branch does without its records
+    left_out: Data = {} if request.preload else {"preload": False}
+    return {"id": request.id, "version": request.version, "action": action, **left_out}
 
 
 def _write_task_search(request: rq.TaskSearch) -> Data:

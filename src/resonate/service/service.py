@@ -29,7 +29,7 @@ from resonate.protocol.requests import (
     Request,
     Response,
 )
-from resonate.protocol.steps import RETRY_TIMEOUT, Rules
+from resonate.protocol.steps import FENCE_PRELOAD, RETRY_TIMEOUT, Rules
 from resonate.service.delivery import Delivery, Subscription
 from resonate.service.purger import Purger
 from resonate.service.timers import EVERYTHING, Timers
@@ -48,12 +48,22 @@ _DEBUG: Final = (DebugStart, DebugStop, DebugReset, DebugTick, DebugSnap)
 _LOG: Final = logging.getLogger("resonate.service")
 
 
-class _Call:
-    """The requests of one caller, and what became of them."""
+class Call:
+    """The requests of one caller, and what became of them.
+
+    Args:
+        requests, chain, trusted, now: as for `Service.handle`.
+
+    Attributes:
+        answers: in order; fewer than `requests` if the chain broke or an error came in between.
+        error: what `handle` would have raised.
+    """
 
     __slots__ = ("answers", "chain", "done", "error", "now", "requests", "trusted", "woken")
 
-    def __init__(self, requests: Sequence[Request], chain: bool, trusted: bool, now: int | None) -> None:
+    def __init__(
+        self, requests: Sequence[Request], chain: bool = False, trusted: bool = False, now: int | None = None
+    ) -> None:
         self.requests = requests
         self.chain = chain
         self.trusted = trusted
@@ -79,6 +89,7 @@ class Service:
         strict: answer as the bare specification where it differs.
         debug: allow `debug.*` and requests that bring their own `now`.
         retention: milliseconds for which finished trees are kept; None is for ever.
+        fence_preload: records that the answer of a fence brings along at most; None sets no bound.
     """
 
     def __init__(
@@ -90,9 +101,10 @@ class Service:
         strict: bool = False,
         debug: bool = False,
         retention: int | None = None,
+        fence_preload: int | None = FENCE_PRELOAD,
     ) -> None:
         self.storage = storage
-        self.rules = Rules(retry_timeout, strict)
+        self.rules = Rules(retry_timeout, strict, fence_preload)
         self.debug = debug
         self.clock = clock
         self.delivery = Delivery(storage, clock)
@@ -103,7 +115,7 @@ class Service:
         self._rounds = ROUNDS if storage.immediate else 1  # a round that waits for a disk is long enough
         self._debug_now = 0  # the largest instant that a request brought along: it never falls either
         self._lead = threading.Lock()
-        self._queue: deque[_Call] = deque()
+        self._queue: deque[Call] = deque()
         self._transacting: set[int] = set()  # threads that have lent the storage's connection to user code
 
     def start(self) -> None:
@@ -151,7 +163,7 @@ class Service:
                 if self._queue:
                     self._pass_on()
         else:
-            call = _Call(requests, chain, trusted, now)
+            call = Call(requests, chain, trusted, now)
             self._wait(call)
             answers, error = call.answers, call.error
         self._after()
@@ -220,6 +232,24 @@ class Service:
                 "Do that in a step before or after it, or use resonate.begin_run_in(connection, ...)"
             )
 
+    def handle_all(self, calls: Sequence[Call]) -> None:
+        """Answer several callers at once, on this thread; each call then has its `answers` and its `error`.
+
+        One transaction serves up to `BATCH` of them, as if they had called `handle` side by side.
+        Raises nothing of a storage: that is the error of the calls it happened to.
+        """
+        for begin in range(0, len(calls), BATCH):
+            batch = calls[begin : begin + BATCH]
+            try:
+                with self._lead:
+                    self._transact(batch)
+            except Exception as error:
+                for call in batch:
+                    call.answers, call.error = [], error
+            finally:
+                self._pass_on()
+            self._after()
+
     def tick(self, now: int | None = None) -> None:
         """Fire everything due, to a fixed point, on this thread."""
         while self.fire(self.now() if now is None else now, limit=EVERYTHING):
@@ -244,7 +274,7 @@ class Service:
 
     # ---- leading ------------------------------------------------------------------------------
 
-    def _wait(self, call: _Call) -> None:
+    def _wait(self, call: Call) -> None:
         """Wait until a leader has served `call`, or lead."""
         call.woken = threading.Lock()
         call.woken.acquire()
@@ -265,7 +295,7 @@ class Service:
         finally:
             self._pass_on()
 
-    def _serve(self, own: _Call) -> None:
+    def _serve(self, own: Call) -> None:
         """Serve what waits, our own call first or not, for a bounded number of rounds."""
         for _ in range(self._rounds):
             batch = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH))]
@@ -303,7 +333,7 @@ class Service:
             raise
         return answered
 
-    def _transact(self, batch: list[_Call]) -> None:
+    def _transact(self, batch: Sequence[Call]) -> None:
         """The requests of several callers in one transaction."""
         transaction = self.storage.begin(lambda: footprint(r for call in batch for r in call.requests))
         now = self._tell(None)
@@ -386,4 +416,4 @@ class Service:
             self.timers.look_again()
 
 
-__all__ = ["Service", "Subscription", "Work"]
+__all__ = ["Call", "Service", "Subscription", "Work"]
