@@ -98,7 +98,10 @@ class Watch:
                 return
             still = pending()  # asked first: what is committed in between is then found
             try:
-                known = self._worker.network.is_committed(completion.id)  # `send` would wait for the user's transaction
+                network = self._worker.network
+                known = network.is_committed(completion.id)  # `send` would wait for the user's transaction
+                if not known and not still:  # a commit looks over before it is: now wait for it
+                    known = network.send([PromiseGet(completion.id)])[0].promise is not None
                 if known:
                     self._join(completion)
             except ResonateStoreError as error:
