@@ -48,6 +48,7 @@ TABLE: dict[str, set[str]] = {
     "server": {"service", "storage", "protocol", "clock", "errors"},
     "client": EVERYTHING - {"resonate", "client", "message_sources"},
     "resonate": EVERYTHING - {"message_sources"},
+    "cli": {"server", "errors"},
     "testing": EVERYTHING,
 }
 

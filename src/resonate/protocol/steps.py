@@ -54,7 +54,7 @@ RETRY_TIMEOUT: Final = 30_000
 
 
 FENCE_PRELOAD: Final = 10
-"""Records that the answer of a fence brings along at most: it is asked once per step, however large the branch is."""
+"""Records that the answer of a fence brings along at most: it is asked once per step, however long the branch."""
 
 
 class Rules(Struct, frozen=True, gc=False):

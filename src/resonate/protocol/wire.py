@@ -47,7 +47,7 @@ class Call(Struct, frozen=True, gc=False):
 
 
 class Refusal(Struct, frozen=True, gc=False):
-    """A request that failed a check: its kind if that could be read, the status and the whole body of its answer."""
+    """A request that failed a check: its kind, if it could be read, the status and the whole body of its answer."""
 
     kind: str
     status: int

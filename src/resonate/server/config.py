@@ -232,7 +232,7 @@ def _from_flags(flags: Mapping[str, Any]) -> Iterable[Setting]:
 def _from_environment(environment: Mapping[str, str]) -> Iterable[Setting]:
     known = {key.variable: key for key in TABLE if "." in key.path or key.path in _LEVELS}
     known |= {name: KEYS[path] for name, path in _OTHER_VARIABLES.items()}
-    for name, text in environment.items():
+    for name in environment:
         if name.startswith("RESONATE_") and "__" in name and name not in known:
             raise UsageError(f"environment variable {name} is no setting of the server{_nearest(name, known)}")
     for name, key in known.items():  # in the order of the table, so that the official name wins
@@ -317,7 +317,10 @@ def _parsed(key: Key, text: str, source: str) -> Any:
     return text
 
 
-_SWITCH: Final = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+_SWITCH: Final = {
+    **dict.fromkeys(("true", "1", "yes", "on"), True),
+    **dict.fromkeys(("false", "0", "no", "off"), False),
+}
 
 
 def _read(key: Key, value: Any, source: str) -> Any:
@@ -384,8 +387,10 @@ def _check_together(config: Config) -> None:
         raise UsageError("transports.http_push.auth.mode is bearer, so transports.http_push.auth.token is needed")
     for path in ("storage.type", "storage.sqlite.path"):
         if config["url"] is not None and config.given(path):
-            raise UsageError(f"{config.settings['url'].source} and {config.settings[path].source} both say where state "
-                             "lives: give one of them")
+            raise UsageError(
+                f"{config.settings['url'].source} and {config.settings[path].source} both say where state "
+                "lives: give one of them"
+            )
 
 
 __all__ = ["Config", "FILE", "KEYS", "Key", "MASK", "Setting", "TABLE", "resolve"]

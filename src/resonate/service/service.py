@@ -19,7 +19,8 @@ from resonate.clock import Clock
 from resonate.errors import ResonateStoreError, UsageError
 from resonate.protocol import chain as chains
 from resonate.protocol import machine, validation
-from resonate.protocol.footprint import footprint
+from resonate.protocol.footprint import Footprint, footprint
+from resonate.protocol.records import PENDING, Execute
 from resonate.protocol.requests import (
     DebugReset,
     DebugSnap,
@@ -29,6 +30,7 @@ from resonate.protocol.requests import (
     Request,
     Response,
 )
+from resonate.protocol.rows import Send
 from resonate.protocol.steps import FENCE_PRELOAD, RETRY_TIMEOUT, Rules
 from resonate.service.delivery import Delivery, Subscription
 from resonate.service.purger import Purger
@@ -131,10 +133,28 @@ class Service:
         now = self.clock.now()
         return now if now > self._now else self._now
 
-    def subscribe(self, subscription: Subscription) -> None:
-        """Have messages for `subscription` kept for it and announced to it, waiting ones included."""
-        self.storage.watch(subscription.group, self._after)
-        self.delivery.subscribe(subscription)
+    def subscribe(self, *subscriptions: Subscription) -> None:
+        """Have messages for `subscriptions` kept for them and announced to them, waiting ones included."""
+        for group in {subscription.group for subscription in subscriptions}:
+            self.storage.watch(group, self._after)
+        self.delivery.subscribe(*subscriptions)
+
+    def give_back(self, sends: Sequence[Send]) -> None:
+        """Put messages that were taken, and reached nobody, into the outbox again; offers only if they still hold.
+
+        Raises:
+            ResonateStoreError: they could not be stored. An offer is made again by itself, other news is lost.
+        """
+        with self._lead:
+            transaction = self.storage.begin(lambda: Footprint({send.key[1] for send in sends}, set(), set()))
+            try:
+                transaction.apply([send for send in sends if _still_holds(transaction, send)])
+                transaction.commit()
+            except BaseException:
+                transaction.rollback()
+                raise
+        self._pass_on()
+        self._after()
 
     def handle(
         self, requests: Sequence[Request], *, chain: bool = False, trusted: bool = False, now: int | None = None
@@ -414,6 +434,13 @@ class Service:
         due = storage.next_due()
         if due is not None and due < self.timers.wakes_at:
             self.timers.look_again()
+
+
+def _still_holds(transaction: Transaction, send: Send) -> bool:
+    if not isinstance(send.message, Execute):
+        return True
+    task = transaction.task(send.message.id)
+    return task is not None and task.state == PENDING and task.version == send.message.version
 
 
 __all__ = ["Call", "Service", "Subscription", "Work"]

@@ -1,0 +1,175 @@
+"""A server from its settings: storage, service, who may ask, and where it listens."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from resonate.clock import SystemClock
+from resonate.errors import UsageError
+from resonate.server.auth import Authenticator, BasicUser, BearerToken, Identity
+from resonate.server.base import Listening, Settings
+from resonate.server.config import Config
+from resonate.server.running import Server
+from resonate.service.service import Service
+from resonate.storage.base import Storage
+from resonate.storage.memory import MemoryStorage
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A server that is ready to run.
+
+    Attributes:
+        server: to run and stop.
+        where: where its state lives, for people.
+    """
+
+    server: Server
+    where: str
+
+    @property
+    def url(self) -> str:
+        """Where clients on this machine find it."""
+        return self.server.url
+
+    def run(self, ready: Callable[[], None]) -> None:
+        """Serve until a signal or `stop`; see `Server.run`."""
+        self.server.run(ready)
+
+
+@contextlib.contextmanager
+def open_server(config: Config) -> Iterator[Opened]:
+    """The server that `config` describes, with its storage open for the block.
+
+    Raises:
+        UsageError, ResonateStoreError: a setting cannot be followed, the port is taken, the file cannot be used.
+    """
+    auth = _authenticator(config)
+    storage, where = _storage(config)
+    try:
+        service = Service(
+            storage,
+            SystemClock(),
+            retry_timeout=config["tasks.retry_timeout"],
+            strict=config["strict"],
+            debug=config["debug"],
+            retention=_retention(config),
+            fence_preload=None if config["tasks.fence_preload"] == "all" else int(config["tasks.fence_preload"]),
+        )
+        server = Server(service, _settings(config, auth), _listening(config))
+        try:
+            yield Opened(server, where)
+        finally:
+            server.close()
+    finally:
+        storage.close()
+
+
+def _storage(config: Config) -> tuple[Storage, str]:
+    url = config["url"]
+    if url is None:
+        url = "memory" if config["storage.type"] == "memory" else f"sqlite:///{config['storage.sqlite.path']}"
+    if url in ("memory", "memory:", "memory://"):
+        return MemoryStorage(), "memory"
+    if not url.startswith("sqlite:"):
+        scheme = url.partition(":")[0]
+        raise UsageError(
+            f"state cannot live in {scheme}:… yet: --url takes memory and sqlite:///FILE "
+            "(relative) or sqlite:////DIRECTORY/FILE (absolute)"
+        )
+    from resonate.storage.sqlite.location import parse
+    from resonate.storage.sqlite.storage import SqliteStorage  # brings sqlite3
+
+    storage = SqliteStorage(parse(url))
+    storage.claim(f"server-{uuid.uuid4().hex}")
+    return storage, parse(url).path
+
+
+def _retention(config: Config) -> int | None:
+    in_memory = config["url"] in ("memory", "memory:", "memory://") or (
+        config["url"] is None and config["storage.type"] == "memory"
+    )
+    kept: int = config["storage.retention"]
+    return None if kept == 0 or (in_memory and not config.given("storage.retention")) else kept
+
+
+def _settings(config: Config, auth: Authenticator | None) -> Settings:
+    return Settings(
+        auth=auth,
+        max_body=config["server.max_body"],
+        max_waiting=config["server.max_waiting"],
+        cors_origins=config["server.cors.allow_origins"],
+        server_url=config["server.url"] or f"http://{config['server.host']}:{config['server.port']}",
+        poll_connections=config["transports.http_poll.max_connections"],
+    )
+
+
+def _listening(config: Config) -> Listening:
+    return Listening(
+        bind=config["server.bind"],
+        port=config["server.port"],
+        metrics_port=config["observability.metrics_port"] or None,
+        certificate=config["server.tls.certificate"],
+        key=config["server.tls.key"],
+        key_password=config["server.tls.key_password"],
+        shutdown_timeout=config["server.shutdown_timeout"],
+        request_timeout=config["server.request_timeout"],
+    )
+
+
+def _authenticator(config: Config) -> Authenticator | None:
+    tokens, users = config["auth.tokens"], config["auth.users"]
+    if not (config["auth.publickey"] or tokens or users):
+        return None
+    return Authenticator(
+        public_key=config["auth.publickey"],
+        issuer=config["auth.iss"],
+        audience=config["auth.aud"],
+        tokens=[
+            BearerToken(
+                _text("auth.tokens", entry, "secret"), _identity("auth.tokens", entry, f"token {number}", "secret")
+            )
+            for number, entry in enumerate(tokens, 1)
+        ],
+        users=[
+            BasicUser(
+                _text("auth.users", entry, "user"),
+                _text("auth.users", entry, "password"),
+                _identity("auth.users", entry, entry["user"], "user", "password"),
+            )
+            for entry in users
+        ],
+    )
+
+
+def _text(path: str, entry: Mapping[str, Any], name: str) -> str:
+    value = entry.get(name)
+    if not isinstance(value, str) or not value:
+        raise UsageError(f"each of {path} needs a text `{name}` (values are not shown: they may be secret)")
+    return value
+
+
+def _identity(path: str, entry: Mapping[str, Any], name: str, *own: str) -> Identity:
+    allowed: Sequence[str] = (*own, "name", "role", "prefix", "groups")
+    for key in entry:
+        if key not in allowed:
+            raise UsageError(f"{path} holds a key {key!r}; it may have {', '.join(allowed)}")
+    groups = entry.get("groups")
+    if groups is not None and not (isinstance(groups, list) and all(isinstance(group, str) for group in groups)):
+        raise UsageError(f"groups of {path} must be a list of texts")
+    for key in ("name", "role", "prefix"):
+        if entry.get(key) is not None and not isinstance(entry[key], str):
+            raise UsageError(f"`{key}` of {path} must be a text")
+    return Identity(
+        entry.get("name") or name,
+        entry.get("role"),
+        entry.get("prefix"),
+        None if groups is None else tuple(groups),
+    )
+
+
+__all__ = ["Opened", "open_server"]
