@@ -10,7 +10,7 @@ import pytest
 from resonate.clock import SettableClock
 from resonate.errors import StorageUnavailable
 from resonate.protocol.requests import PromiseCreate, PromiseGet, Response
-from resonate.service.service import Service
+from resonate.service.service import BATCH, Call, Service
 from resonate.storage.memory import MemoryStorage
 
 LATER = 2**52
@@ -120,3 +120,39 @@ def test_an_interrupted_leader_leaves_no_waiter_behind(interruption: Any) -> Non
 
     waiter.join(10)
     assert woken == ["waiter"]
+
+
+def test_calls_handed_in_together_share_one_commit_and_keep_their_own_answers() -> None:
+    storage = Slow()
+    storage.go.set()
+    service = Service(storage, SettableClock())
+    calls = [Call([PromiseCreate("a", LATER)]), Call([PromiseGet("a"), PromiseGet("b")]), Call([PromiseGet("b")])]
+
+    service.handle_all(calls)
+
+    assert [[answer.status for answer in call.answers] for call in calls] == [[200], [200, 404], [404]]
+    assert storage.commits == 1
+    assert [call.error for call in calls] == [None, None, None]
+
+
+def test_a_commit_that_fails_is_the_error_of_every_call_it_was_for() -> None:
+    storage = Slow()
+    storage.go.set()
+    storage.failures = 1
+    service = Service(storage, SettableClock())
+    calls = [Call([PromiseCreate("a", LATER)]), Call([PromiseCreate("b", LATER)])]
+
+    service.handle_all(calls)
+    service.handle_all(later := [Call([PromiseCreate("c", LATER)])])
+
+    assert [(call.answers, type(call.error)) for call in calls] == [([], StorageUnavailable)] * 2
+    assert later[0].answers[0].status == 200
+
+
+def test_more_calls_than_fit_one_transaction_are_all_answered() -> None:
+    service = Service(MemoryStorage(), SettableClock())
+    calls = [Call([PromiseCreate(f"p{n}", LATER)]) for n in range(BATCH + 1)]
+
+    service.handle_all(calls)
+
+    assert {answer.status for call in calls for answer in call.answers} == {200}

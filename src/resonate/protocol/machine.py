@@ -277,7 +277,7 @@ def task_fence(view: View, request: TaskFence, now: int, rules: Rules) -> Step:
         inner = Response(400, error=problem)
     else:
         inner, effects = _ACTIONS[type(action)](view, action, now, rules)
-    preload = _preload_after(view, promise, inner.promise, now) if request.preload else ()
+    preload = _preload_after(view, promise, inner.promise, now, rules) if request.preload else ()
     return Response(200, preload=preload, action=inner), effects
 
 
@@ -450,13 +450,13 @@ def _preload(view: View, promise: Promise, now: int) -> list[Promise]:
     return [project(other, now) for other in view.branch(branch) if other.id != promise.id]
 
 
-def _preload_after(view: View, promise: Promise, changed: Promise | None, now: int) -> list[Promise]:
-    """The preload of a fence: the branch as its action leaves it."""
+def _preload_after(view: View, promise: Promise, changed: Promise | None, now: int, rules: Rules) -> list[Promise]:
+    """The preload of a fence: the first records of the branch as its action leaves it."""
     preload = _preload(view, promise, now)
-    if changed is None or BRANCH not in changed.tags or changed.tags[BRANCH] != promise.tags.get(BRANCH):
-        return preload
-    others = [other for other in preload if other.id != changed.id]
-    return sorted([*others, changed], key=lambda other: other.id)
+    if changed is not None and BRANCH in changed.tags and changed.tags[BRANCH] == promise.tags.get(BRANCH):
+        others = [other for other in preload if other.id != changed.id]
+        preload = sorted([*others, changed], key=lambda other: other.id)
+    return preload if rules.fence_preload is None else preload[: rules.fence_preload]
 
 
 def _with_callback(row: PromiseRow, awaiter: str) -> tuple[Effect, ...]:

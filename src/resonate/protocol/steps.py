@@ -53,16 +53,22 @@ RETRY_TIMEOUT: Final = 30_000
 """Milliseconds between two offers of a task that nobody takes."""
 
 
+FENCE_PRELOAD: Final = 10
+"""Records that the answer of a fence brings along at most: it is asked once per step, however long the branch."""
+
+
 class Rules(Struct, frozen=True, gc=False):
     """What a server may choose.
 
     Attributes:
         retry_timeout: milliseconds between two offers of a pending task.
         strict: answer as the bare specification where it differs (protocol 0.2).
+        fence_preload: records in the preload of a fence at most; None sets no bound.
     """
 
     retry_timeout: int = RETRY_TIMEOUT
     strict: bool = False
+    fence_preload: int | None = FENCE_PRELOAD
 
 
 def settle(view: View, rules: Rules, row: PromiseRow, settled: Promise, now: int, effects: list[Effect]) -> None:

@@ -9,7 +9,7 @@ out. No rule about rows or values lives here (`machine`, `validation`), only sha
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -22,6 +22,9 @@ from resonate.protocol.shapes import Int64
 from resonate.protocol.validation import check
 
 VERSION: Final = "2026-04-01"
+
+MAX_BATCH: Final = 1_000
+"""Requests in one batch at most."""
 
 Authorise = Callable[[str, str | None, dict[str, Any]], int | None]
 """(kind, token of the envelope, data) -> None to let the request pass, else 401 or 403."""
@@ -44,8 +47,9 @@ class Call(Struct, frozen=True, gc=False):
 
 
 class Refusal(Struct, frozen=True, gc=False):
-    """A request that failed a check: the status and the whole body of its answer."""
+    """A request that failed a check: its kind, if it could be read, the status and the whole body of its answer."""
 
+    kind: str
     status: int
     body: bytes
 
@@ -63,6 +67,12 @@ class _Envelope(Struct, gc=False):
     data: Raw
 
 
+class _Batch(Struct, gc=False):
+    requests: list[Raw]
+    chain: bool = False
+
+
+_batch = msgspec.json.Decoder(_Batch).decode
 _envelope = msgspec.json.Decoder(_Envelope).decode
 _anything = msgspec.json.Decoder(dict[str, Any]).decode
 _dump = msgspec.json.Encoder().encode
@@ -100,7 +110,7 @@ def answer(
 
 
 def decode(
-    body: bytes, *, debug: bool = False, strict: bool = False, authorise: Authorise | None = None
+    body: bytes | Raw, *, debug: bool = False, strict: bool = False, authorise: Authorise | None = None
 ) -> Call | Refusal:
     """Read and check one request body; parameters as in `answer`."""
     try:
@@ -134,6 +144,28 @@ def decode(
     return Call(kind, corr_id, request, now)
 
 
+def forbid(call: Call) -> Refusal:
+    """The answer to a request that reads well and that its sender may not make."""
+    return _refuse(403, call.kind, call.corr_id, _REFUSALS[403])
+
+
+def decode_batch(body: bytes) -> tuple[list[Raw], bool] | Refusal:
+    """Read the body of a batch: the bodies of its requests, and whether they are a chain."""
+    try:
+        batch = _batch(body)
+    except _UNREADABLE as problem:
+        return _refuse(400, "unknown", "0", f"Invalid batch: {_explain(problem)}")
+    if not 1 <= len(batch.requests) <= MAX_BATCH:
+        text = f"Invalid batch: requests must hold from 1 to {MAX_BATCH} envelopes, got {len(batch.requests)}"
+        return _refuse(400, "unknown", "0", text)
+    return batch.requests, batch.chain
+
+
+def encode_batch(answers: Sequence[bytes]) -> bytes:
+    """The whole body of the answer to a batch, from the bodies of its answers."""
+    return b'{"responses":[' + b",".join(answers) + b"]}"
+
+
 def encode(call: Call, response: Response) -> bytes:
     """The whole body of the answer to `call`."""
     if response.error is not None:
@@ -160,10 +192,10 @@ def _reply_parts(kind: str, corr_id: str, status: int, data: object) -> dict[str
 
 
 def _refuse(status: int, kind: str, corr_id: str, text: str) -> Refusal:
-    return Refusal(status, _reply(kind, corr_id, status, text))
+    return Refusal(kind, status, _reply(kind, corr_id, status, text))
 
 
-def _echo(body: bytes) -> tuple[str, str]:
+def _echo(body: bytes | Raw) -> tuple[str, str]:
     """What can be told of kind and corrId from a body that is no envelope."""
     try:
         envelope = _anything(body)

@@ -20,7 +20,8 @@ from resonate.clock import Clock, SystemClock
 from resonate.errors import UsageError
 from resonate.protocol.requests import Request
 from resonate.server import permissions
-from resonate.server.tokens import Claims, TokenVerifier, Unauthorized
+from resonate.server.base import Unauthorized
+from resonate.server.tokens import Claims, TokenVerifier
 
 ADMIN: Final = "admin"
 """The role, in any case, that may do everything."""

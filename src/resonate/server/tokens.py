@@ -23,6 +23,7 @@ from jwt.api_jws import PyJWS
 from jwt.exceptions import PyJWTError
 
 from resonate.errors import UsageError
+from resonate.server.base import Unauthorized
 
 UNCHECKED: Final = "none"
 """The word that stands for a key: signatures are not checked. For development only."""
@@ -46,14 +47,6 @@ _REAL: Final[tuple[str, ...]] = (*_RSA, "ES256", "ES384", *_ED25519, "HS256", "H
 
 PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
 Claims = dict[str, Any]
-
-
-class Unauthorized(Exception):
-    """Whoever asks has not shown who they are (401).
-
-    `args[0]` says which rule failed, for the server's log: it holds no secret. The answer to
-    the client says `Unauthorized` and nothing else.
-    """
 
 
 class TokenVerifier:

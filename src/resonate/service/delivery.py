@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from typing import Final
+from typing import Any, Final
 
 from resonate.clock import Clock
 from resonate.protocol.addresses import PUSHED, Address, parse
@@ -25,21 +25,29 @@ PREFERENCE: Final = 100
 """Milliseconds for which only the last suspender gets an offer."""
 
 
+Key = tuple[str, ...]
+
+
 class Subscription:
     """One receiver of messages: a (group, pid), or everything that is polled for.
 
     Args:
         wake: called, on any thread and without locks, when `take` may have something.
         catch_all: receive for every poll address, whatever its group.
+        direct: receive only what names this very receiver, or prefers it; the rest of its group's
+            messages go to others.
     """
 
-    def __init__(self, group: str, pid: str, wake: Callable[[], None], catch_all: bool = False) -> None:
+    def __init__(
+        self, group: str, pid: str, wake: Callable[[], None], catch_all: bool = False, *, direct: bool = False
+    ) -> None:
         self.group = group
         self.pid = pid
         self.catch_all = catch_all
+        self.direct = direct
         self._wake = wake
         self._announced = False
-        self.queue: deque[tuple[str, ...]] = deque()
+        self.queue: dict[Key, None] = {}
         self.delivery: Delivery | None = None
 
     def announce(self) -> None:
@@ -50,6 +58,10 @@ class Subscription:
 
     def take(self, limit: int, leave: Collection[str] = (), offers: int = BATCH) -> list[Message]:
         """Up to `limit` messages, which are this receiver's now, at most `offers` of them of tasks not in `leave`."""
+        return [send.message for send in self.take_sends(limit, leave, offers)]
+
+    def take_sends(self, limit: int, leave: Collection[str] = (), offers: int = BATCH) -> list[Send]:
+        """As `take`, with what `Service.give_back` needs should they not be handed on."""
         self._announced = False
         if self.delivery is None:
             return []
@@ -76,90 +88,108 @@ class Pushing(Subscription):
         self._announced = False
         return [] if self.delivery is None else self.delivery.pick(limit)
 
-    def again(self, keys: Sequence[tuple[str, ...]]) -> list[Send]:
+    def again(self, keys: Sequence[Key]) -> list[Send]:
         """Of messages that were picked, those that are still there to deliver."""
         return [] if self.delivery is None else self.delivery.again(keys)
 
-    def done(self, keys: Sequence[tuple[str, ...]]) -> None:
+    def done(self, keys: Sequence[Key]) -> None:
         """Messages that were picked are delivered, or given up."""
         if self.delivery is not None:
             self.delivery.done(keys)
 
 
 class Delivery:
-    """Who gets which message of one storage's outbox."""
+    """Who gets which message of one storage's outbox.
+
+    Only keys are kept here, each once per receiver or group; the messages stay in the outbox.
+    """
 
     def __init__(self, storage: Storage, clock: Clock) -> None:
         self._storage = storage
         self._clock = clock
         self._lock = threading.Lock()
-        self._subscriptions: list[Subscription] = []
-        self._groups: dict[str, deque[tuple[str, ...]]] = {}
-        self._moves: deque[tuple[int, tuple[str, ...], Subscription | None, str]] = deque()
+        # in order of subscription; many may share a group, so all of them are found by their group
+        self._members: dict[str, dict[Subscription, None]] = {}
+        self._named: dict[tuple[str, str], dict[Subscription, None]] = {}
+        self._catch_all: list[Subscription] = []
+        self._groups: dict[str, dict[Key, None]] = {}
+        self._moves: deque[tuple[int, Key, Subscription | None, str]] = deque()
         self._turn = 0
 
-    def subscribe(self, subscription: Subscription) -> None:
-        """Add a receiver; what waited for it is announced."""
-        subscription.delivery = self
+    def subscribe(self, *subscriptions: Subscription) -> None:
+        """Add receivers; what waited for them is announced. All at once look at the outbox once."""
         with self._lock:
-            self._subscriptions.append(subscription)
+            for subscription in subscriptions:
+                subscription.delivery = self
+                if subscription.catch_all:
+                    self._catch_all.append(subscription)
+                    continue
+                self._named.setdefault((subscription.group, subscription.pid), {})[subscription] = None
+                if not subscription.direct:
+                    self._members.setdefault(subscription.group, {})[subscription] = None
             woken = self._route(self._storage.outbox())
         _announce(woken)
 
     def unsubscribe(self, subscription: Subscription) -> None:
         """Remove a receiver; its messages are routed again."""
         with self._lock:
-            if subscription not in self._subscriptions:
+            if subscription.delivery is None:
                 return
-            self._subscriptions.remove(subscription)
             subscription.delivery = None
-            woken = self._route([send for send in self._storage.outbox() if send.key in subscription.queue])
+            if subscription.catch_all:
+                self._catch_all.remove(subscription)
+            else:
+                _discard(self._named, (subscription.group, subscription.pid), subscription)
+                _discard(self._members, subscription.group, subscription)
+            if subscription.group not in self._members:
+                self._groups.pop(subscription.group, None)  # the outbox has them for whoever comes next
+            left = subscription.queue
+            woken = self._route([send for send in self._storage.outbox() if send.key in left]) if left else []
         _announce(woken)
 
     def hand_out(self, fresh: list[Send]) -> None:
         """Route what the last commit put into the outbox."""
-        if not self._subscriptions:
+        if not self._named and not self._catch_all:
             return
         with self._lock:
             woken = self._route(fresh)
         _announce(woken)
 
-    def take(self, subscription: Subscription, limit: int, leave: Collection[str], offers: int) -> list[Message]:
+    def take(self, subscription: Subscription, limit: int, leave: Collection[str], offers: int) -> list[Send]:
         """Messages for one receiver: its own first, then those of its group."""
-        taken: list[Message] = []
+        taken: list[Send] = []
         with self._lock:
-            for queue in (subscription.queue, self._groups.get(subscription.group, ())):
-                for _ in range(len(queue)):
-                    if len(taken) == limit:
-                        break
-                    key = queue.popleft()  # type: ignore[union-attr]
-                    if key[0] == "execute" and (not offers or key[1] in leave):
-                        queue.append(key)  # type: ignore[union-attr]
-                        continue
-                    found = [send.message for send in self._storage.take([key])]
+            queues = [subscription.queue]
+            if not subscription.direct and subscription.group in self._groups:
+                queues.append(self._groups[subscription.group])
+            for queue in queues:
+                while keys := _pick(queue, limit - len(taken), leave, offers):
+                    try:
+                        found = self._storage.take(keys)
+                    except BaseException:  # nothing was taken: they wait on
+                        queue.update(dict.fromkeys(keys))
+                        raise
                     taken += found
-                    if key[0] == "execute":
-                        offers -= len(found)
+                    offers -= sum(1 for send in found if send.key[0] == "execute")
         return taken
 
     def pick(self, limit: int) -> list[Send]:
         """What is to be pushed: offers are taken, news are only read."""
         with self._lock:
-            queue = self._groups.get(PUSHED, ())
-            keys = [queue.popleft() for _ in range(min(limit, len(queue)))]  # type: ignore[union-attr]
+            keys = _pick(self._groups.get(PUSHED, {}), limit, (), limit)
         offers = [key for key in keys if key[0] == "execute"]
         try:
             return self._storage.take(offers) + self._storage.peek([key for key in keys if key[0] != "execute"])
         except BaseException:  # nothing may be forgotten that is still in the outbox
             with self._lock:
-                self._groups[PUSHED].extendleft(reversed(keys))
+                self._groups.setdefault(PUSHED, {}).update(dict.fromkeys(keys))
             raise
 
-    def again(self, keys: Sequence[tuple[str, ...]]) -> list[Send]:
+    def again(self, keys: Sequence[Key]) -> list[Send]:
         """Messages that are still in the outbox."""
         return self._storage.peek(keys)
 
-    def done(self, keys: Sequence[tuple[str, ...]]) -> None:
+    def done(self, keys: Sequence[Key]) -> None:
         """Remove messages that were only read."""
         self._storage.take(keys)
 
@@ -178,7 +208,7 @@ class Delivery:
                 if preferred is not None:
                     if key not in preferred.queue:
                         continue
-                    preferred.queue.remove(key)
+                    del preferred.queue[key]
                 woken += self._offer(key, group)
         _announce(woken)
 
@@ -190,23 +220,23 @@ class Delivery:
                 continue
             if address.transport == "poll":
                 woken += self._route_poll(send, address)
-            elif address.transport == "http" and any(s.group == PUSHED for s in self._subscriptions):
+            elif address.transport == "http":
                 woken += self._offer(send.key, PUSHED)
         return woken
 
     def _route_poll(self, send: Send, address: Address) -> list[Subscription]:
         group = address.group or ""
-        receivers = [s for s in self._subscriptions if s.catch_all or s.group == group]
         if address.id is not None:
-            named = [s for s in receivers if s.catch_all or s.pid == address.id][-1:]
+            named = self._newest(group, address.id)
             if named or address.cast == "uni":
                 return _queue(send.key, named)
-        if not receivers:
+        if self._catch_all:
+            return _queue(send.key, self._catch_all[-1:])
+        members = self._members.get(group, {})
+        if not members:
             return []
-        if receivers[-1].catch_all:
-            return _queue(send.key, receivers[-1:])
-        preferred = [s for s in receivers if s.pid == send.prefer]
-        if preferred and len(receivers) > 1:
+        preferred = [] if send.prefer is None else self._newest(group, send.prefer)
+        if preferred and (len(members) > 1 or preferred[0].direct):
             self._moves.append((self._clock.now() + PREFERENCE, send.key, preferred[0], group))
             return _queue(send.key, preferred)
         if send.prefer is not None and not preferred and self._storage.shared:
@@ -214,18 +244,49 @@ class Delivery:
             return []
         return self._offer(send.key, group)
 
-    def _offer(self, key: tuple[str, ...], group: str) -> list[Subscription]:
+    def _newest(self, group: str, pid: str) -> list[Subscription]:
+        """The receiver of that name, the newest if several go by it."""
+        named = self._named.get((group, pid))
+        return self._catch_all[-1:] if named is None else [next(reversed(named))]
+
+    def _offer(self, key: Key, group: str) -> list[Subscription]:
         """Put a message where every member of a group may take it; each of them hears of it."""
-        self._groups.setdefault(group, deque()).append(key)
-        members = [s for s in self._subscriptions if s.group == group]
+        members = list(self._members.get(group, ()))
+        if not members:
+            return []
+        self._groups.setdefault(group, {})[key] = None
         self._turn += 1
-        first = self._turn % len(members) if members else 0
+        first = self._turn % len(members)
         return members[first:] + members[:first]
 
 
-def _queue(key: tuple[str, ...], receivers: list[Subscription]) -> list[Subscription]:
+def _pick(queue: dict[Key, None], limit: int, leave: Collection[str], offers: int) -> list[Key]:
+    """Remove up to `limit` keys from a queue, oldest first, without offers beyond `offers` or of tasks in `leave`."""
+    picked: list[Key] = []
+    for key in queue:
+        if len(picked) >= limit:
+            break
+        if key[0] == "execute":
+            if offers <= 0 or key[1] in leave:
+                continue
+            offers -= 1
+        picked.append(key)
+    for key in picked:
+        del queue[key]
+    return picked
+
+
+def _discard(index: dict[Any, dict[Subscription, None]], key: Any, subscription: Subscription) -> None:
+    found = index.get(key)
+    if found is not None:
+        found.pop(subscription, None)
+        if not found:
+            del index[key]
+
+
+def _queue(key: Key, receivers: list[Subscription]) -> list[Subscription]:
     for receiver in receivers:
-        receiver.queue.append(key)
+        receiver.queue[key] = None
     return receivers
 
 

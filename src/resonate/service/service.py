@@ -18,7 +18,8 @@ from resonate.clock import Clock
 from resonate.errors import ResonateStoreError
 from resonate.protocol import chain as chains
 from resonate.protocol import machine, validation
-from resonate.protocol.footprint import footprint
+from resonate.protocol.footprint import Footprint, footprint
+from resonate.protocol.records import PENDING, Execute
 from resonate.protocol.requests import (
     DebugReset,
     DebugSnap,
@@ -28,7 +29,8 @@ from resonate.protocol.requests import (
     Request,
     Response,
 )
-from resonate.protocol.steps import RETRY_TIMEOUT, Rules
+from resonate.protocol.rows import Send
+from resonate.protocol.steps import FENCE_PRELOAD, RETRY_TIMEOUT, Rules
 from resonate.service.delivery import Delivery, Subscription
 from resonate.service.timers import EVERYTHING, Timers
 from resonate.storage.base import Storage, Transaction
@@ -43,12 +45,22 @@ _DEBUG: Final = (DebugStart, DebugStop, DebugReset, DebugTick, DebugSnap)
 _LOG: Final = logging.getLogger("resonate.service")
 
 
-class _Call:
-    """The requests of one caller, and what became of them."""
+class Call:
+    """The requests of one caller, and what became of them.
+
+    Args:
+        requests, chain, trusted, now: as for `Service.handle`.
+
+    Attributes:
+        answers: in order; fewer than `requests` if the chain broke or an error came in between.
+        error: what `handle` would have raised.
+    """
 
     __slots__ = ("answers", "chain", "done", "error", "now", "requests", "trusted", "woken")
 
-    def __init__(self, requests: Sequence[Request], chain: bool, trusted: bool, now: int | None) -> None:
+    def __init__(
+        self, requests: Sequence[Request], chain: bool = False, trusted: bool = False, now: int | None = None
+    ) -> None:
         self.requests = requests
         self.chain = chain
         self.trusted = trusted
@@ -73,6 +85,7 @@ class Service:
         retry_timeout: milliseconds between two offers of a task that nobody takes.
         strict: answer as the bare specification where it differs.
         debug: allow `debug.*` and requests that bring their own `now`.
+        fence_preload: records that the answer of a fence brings along at most; None sets no bound.
     """
 
     def __init__(
@@ -83,9 +96,10 @@ class Service:
         retry_timeout: int = RETRY_TIMEOUT,
         strict: bool = False,
         debug: bool = False,
+        fence_preload: int | None = FENCE_PRELOAD,
     ) -> None:
         self.storage = storage
-        self.rules = Rules(retry_timeout, strict)
+        self.rules = Rules(retry_timeout, strict, fence_preload)
         self.debug = debug
         self.clock = clock
         self.delivery = Delivery(storage, clock)
@@ -95,7 +109,7 @@ class Service:
         self._rounds = ROUNDS if storage.immediate else 1  # a round that waits for a disk is long enough
         self._debug_now = 0  # the largest instant that a request brought along: it never falls either
         self._lead = threading.Lock()
-        self._queue: deque[_Call] = deque()
+        self._queue: deque[Call] = deque()
 
     def start(self) -> None:
         """Begin to fire what is due by itself. Idempotent."""
@@ -110,10 +124,28 @@ class Service:
         now = self.clock.now()
         return now if now > self._now else self._now
 
-    def subscribe(self, subscription: Subscription) -> None:
-        """Have messages for `subscription` kept for it and announced to it, waiting ones included."""
-        self.storage.watch(subscription.group, self._after)
-        self.delivery.subscribe(subscription)
+    def subscribe(self, *subscriptions: Subscription) -> None:
+        """Have messages for `subscriptions` kept for them and announced to them, waiting ones included."""
+        for group in {subscription.group for subscription in subscriptions}:
+            self.storage.watch(group, self._after)
+        self.delivery.subscribe(*subscriptions)
+
+    def give_back(self, sends: Sequence[Send]) -> None:
+        """Put messages that were taken, and reached nobody, into the outbox again; offers only if they still hold.
+
+        Raises:
+            ResonateStoreError: they could not be stored. An offer is made again by itself, other news is lost.
+        """
+        with self._lead:
+            transaction = self.storage.begin(lambda: Footprint({send.key[1] for send in sends}, set(), set()))
+            try:
+                transaction.apply([send for send in sends if _still_holds(transaction, send)])
+                transaction.commit()
+            except BaseException:
+                transaction.rollback()
+                raise
+        self._pass_on()
+        self._after()
 
     def handle(
         self, requests: Sequence[Request], *, chain: bool = False, trusted: bool = False, now: int | None = None
@@ -140,13 +172,31 @@ class Service:
                 if self._queue:
                     self._pass_on()
         else:
-            call = _Call(requests, chain, trusted, now)
+            call = Call(requests, chain, trusted, now)
             self._wait(call)
             answers, error = call.answers, call.error
         self._after()
         if error is not None:
             raise error
         return answers
+
+    def handle_all(self, calls: Sequence[Call]) -> None:
+        """Answer several callers at once, on this thread; each call then has its `answers` and its `error`.
+
+        One transaction serves up to `BATCH` of them, as if they had called `handle` side by side.
+        Raises nothing of a storage: that is the error of the calls it happened to.
+        """
+        for begin in range(0, len(calls), BATCH):
+            batch = calls[begin : begin + BATCH]
+            try:
+                with self._lead:
+                    self._transact(batch)
+            except Exception as error:
+                for call in batch:
+                    call.answers, call.error = [], error
+            finally:
+                self._pass_on()
+            self._after()
 
     def tick(self, now: int | None = None) -> None:
         """Fire everything due, to a fixed point, on this thread."""
@@ -165,7 +215,7 @@ class Service:
 
     # ---- leading ------------------------------------------------------------------------------
 
-    def _wait(self, call: _Call) -> None:
+    def _wait(self, call: Call) -> None:
         """Wait until a leader has served `call`, or lead."""
         call.woken = threading.Lock()
         call.woken.acquire()
@@ -186,7 +236,7 @@ class Service:
         finally:
             self._pass_on()
 
-    def _serve(self, own: _Call) -> None:
+    def _serve(self, own: Call) -> None:
         """Serve what waits, our own call first or not, for a bounded number of rounds."""
         for _ in range(self._rounds):
             batch = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH))]
@@ -224,7 +274,7 @@ class Service:
             raise
         return answered
 
-    def _transact(self, batch: list[_Call]) -> None:
+    def _transact(self, batch: Sequence[Call]) -> None:
         """The requests of several callers in one transaction."""
         transaction = self.storage.begin(lambda: footprint(r for call in batch for r in call.requests))
         now = self._tell(None)
@@ -307,4 +357,11 @@ class Service:
             self.timers.look_again()
 
 
-__all__ = ["Service", "Subscription"]
+def _still_holds(transaction: Transaction, send: Send) -> bool:
+    if not isinstance(send.message, Execute):
+        return True
+    task = transaction.task(send.message.id)
+    return task is not None and task.state == PENDING and task.version == send.message.version
+
+
+__all__ = ["Call", "Service", "Subscription"]

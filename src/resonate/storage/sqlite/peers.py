@@ -22,6 +22,9 @@ from typing import Final
 POLL: Final = 1.0
 """Seconds after which a process looks by itself: repairs lost datagrams, costs next to nothing."""
 
+GROUPS: Final = 1_000
+"""Groups under which one process is found; messages for further ones are found by looking."""
+
 SETTLED: Final = 0.1
 """Seconds for which a directory must not have changed before its time stamp is trusted to show the next change."""
 
@@ -46,6 +49,7 @@ class Peers:
     def watch(self, group: str, look: Callable[[], None]) -> None:
         """Have `look` called when somebody else may have sent to `group`, and each second."""
         if self._thread is not None:
+            self._register_also(group)
             return
         try:
             self._register(group)
@@ -107,6 +111,21 @@ class Peers:
         for name in os.listdir(self._directory):  # those of dead processes are found, and removed, by writing to them
             if name != path.name:
                 self._tell(f"{self._directory}/{name}")
+
+    def _register_also(self, group: str) -> None:
+        """Be found under another group too: by a second name of the same socket."""
+        if self._in is None or not self._mine or len(self._mine) >= GROUPS:
+            return
+        name = _digest(group, 8)
+        if any(path.name.startswith(f"{name}-") for path in self._mine):
+            return
+        path = self._directory / f"{name}-{uuid.uuid4().hex[:12]}"
+        try:
+            path.symlink_to(self._mine[0])
+        except OSError as error:
+            _LOG.debug("messages for %r from other processes are only looked for each %g s: %s", group, POLL, error)
+            return
+        self._mine.append(path)
 
     def _run(self, look: Callable[[], None]) -> None:
         end = self._in

@@ -1,0 +1,99 @@
+"""One HTTP/1.1 connection under uvicorn, with an end to everybody's patience.
+
+uvicorn bounds only the pause between two requests. Here a peer also has a bounded time for
+the head of a request, for the whole of it, and for reading what it was sent; whoever is slower
+loses the connection. In the common case (a request in one packet, an answer that fits the
+socket) no timer is ever made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+_TOO_SLOW: Final = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+
+
+def patient(header_timeout: float, request_timeout: float) -> type[asyncio.Protocol]:
+    """The class of connections that wait `header_timeout` and `request_timeout` seconds."""
+    return type(
+        "PatientProtocol", (_Connection,), {"header_timeout": header_timeout, "request_timeout": request_timeout}
+    )
+
+
+class _Connection(HttpToolsProtocol):
+    header_timeout: float
+    request_timeout: float
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._incomplete = True
+        self._in_head = True
+        self._arriving: asyncio.TimerHandle | None = None
+        self._reading: asyncio.TimerHandle | None = None
+
+    # ---- requests: from the first byte, or the connection, to the last byte -----------------------
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._arriving = self.loop.call_later(self.header_timeout, self._too_slow)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._incomplete and self._arriving is None and not self.transport.is_closing():
+            timeout = self.header_timeout if self._in_head else self.request_timeout
+            self._arriving = self.loop.call_later(timeout, self._too_slow)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._incomplete = self._in_head = True
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._arrived()
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._incomplete = False
+        self._arrived()
+        super().on_message_complete()
+
+    def _arrived(self) -> None:
+        if self._arriving is not None:
+            self._arriving.cancel()
+            self._arriving = None
+
+    def _too_slow(self) -> None:
+        self._arriving = None
+        if self.transport.is_closing():
+            return
+        if self._in_head and not self._answering():
+            self.transport.write(_TOO_SLOW)
+        self.transport.close()
+
+    def _answering(self) -> bool:
+        cycle: RequestResponseCycle | None = self.cycle  # None before the first request
+        return cycle is not None and not cycle.response_complete
+
+    # ---- answers: until the peer has read them -----------------------------------------------------
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._reading is None:
+            self._reading = self.loop.call_later(self.request_timeout, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stop_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._arrived()
+        self._stop_reading()
+        super().connection_lost(exc)
+
+    def _stop_reading(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None

@@ -1,0 +1,80 @@
+"""What happens, in numbers: Prometheus text on a port of its own.
+
+The names are the official server's (protocol 2.5). A kind that no request of the protocol has is
+counted under one label, so that nobody can make labels without bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, make_asgi_app
+from starlette.types import ASGIApp
+
+from resonate.protocol.shapes import READERS
+
+UNKNOWN: Final = "unknown"
+"""The label of kinds that the protocol does not know."""
+
+BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Seconds: from a request on memory to one on a disk that hangs."""
+
+
+class Metrics:
+    """The counters of one server; two servers in one process share none."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "resonate_request_total", "Requests answered", ("kind", "status"), registry=self.registry
+        )
+        self._durations = Histogram(
+            "resonate_request_duration_seconds",
+            "From the arrival of a request to its answer",
+            ("kind",),
+            buckets=BUCKETS,
+            registry=self.registry,
+        )
+        self._messages = Counter("resonate_messages_total", "Messages sent out", ("kind",), registry=self.registry)
+        self._deliveries = Counter(
+            "resonate_deliveries_total", "What became of messages", ("status",), registry=self.registry
+        )
+        self._scheduled = Counter(
+            "resonate_schedule_promises_total", "Promises created by schedules", registry=self.registry
+        )
+        # a labelled child is found through a lock and a tuple of strings: remember the few there are
+        self._count: dict[tuple[str, int], Callable[[], None]] = {}
+        self._observe: dict[str, Callable[[float], None]] = {}
+
+    def answered(self, kind: str, status: int, seconds: float) -> None:
+        """A request of `kind` was answered with `status` after `seconds`."""
+        if kind not in READERS:
+            kind = UNKNOWN
+        try:
+            self._count[kind, status]()
+            self._observe[kind](seconds)
+        except KeyError:
+            self._count[kind, status] = self._requests.labels(kind, str(status)).inc
+            self._observe[kind] = self._durations.labels(kind).observe
+            self._count[kind, status]()
+            self._observe[kind](seconds)
+
+    def batch_answered(self, outcomes: Iterable[tuple[str, int]], seconds: float) -> None:
+        """The requests of a batch were answered together after `seconds`."""
+        for kind, status in outcomes:
+            self.answered(kind, status, seconds)
+
+    def delivered(self, kind: str, status: str) -> None:
+        """A message of `kind` left: `status` is success, error or dropped."""
+        self._messages.labels(kind).inc()
+        self._deliveries.labels(status).inc()
+
+    def scheduled(self, promises: int) -> None:
+        """A schedule has created so many promises."""
+        self._scheduled.inc(promises)
+
+    def app(self) -> ASGIApp:
+        """What answers `/metrics`."""
+        exposition: ASGIApp = make_asgi_app(registry=self.registry)
+        return exposition
