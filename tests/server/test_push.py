@@ -5,13 +5,19 @@ from __future__ import annotations
 import logging
 import queue
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from resonate.clock import Clock, SettableClock, SystemClock
 from resonate.errors import StorageUnavailable, UsageError
@@ -483,8 +489,7 @@ def test_stopping_lets_requests_under_way_end(storage: Storage) -> None:
     with receiving() as receiver, pushing(storage) as pushed:
 
         def answer(push: Push, reply: Reply) -> None:
-            stopping = threading.Thread(target=pushed.pusher.stop)
-            stopping.start()
+            threading.Thread(target=pushed.pusher.stop).start()
             reply.send(200)
 
         receiver.answer = answer
@@ -789,3 +794,49 @@ def test_two_servers_of_one_file_leave_nothing_undelivered(tmp_path: Path) -> No
     finally:
         for store in stores:
             store.close()
+
+
+# TLS.
+
+
+def certificate(directory: Path, name: str) -> tuple[str, ssl.SSLContext]:
+    """A file with a certificate for `name`, signed by itself, and a server's context with it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    public, private = directory / f"{name}.pem", directory / f"{name}.key"
+    public.write_bytes(made.public_bytes(Encoding.PEM))
+    private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(public, private)
+    return str(public), context
+
+
+def test_a_receiver_with_a_trusted_certificate_of_its_name_is_reached(tmp_path: Path) -> None:
+    trusted, context = certificate(tmp_path, "worker.test")
+    names = Names(worker_test=[["127.0.0.1"]])
+    with receiving(tls=context) as receiver, pushing(resolve=names, ca_file=trusted) as pushed:
+        pushed.offer(receiver.url(host="worker.test"))
+
+        assert pushed.outcome() == ("execute", "success")
+
+
+@pytest.mark.parametrize("trusting", [True, False])
+def test_a_receiver_with_another_certificate_gets_nothing(trusting: bool, tmp_path: Path) -> None:
+    trusted, context = certificate(tmp_path, "worker.test")
+    names = Names(worker_test=[["127.0.0.1"]], other_test=[["127.0.0.1"]])
+    host = "other.test" if trusting else "worker.test"
+    with receiving(tls=context) as receiver:
+        with pushing(resolve=names, ca_file=trusted if trusting else None) as pushed:
+            pushed.offer(receiver.url(host=host))
+
+            assert pushed.outcome() == ("execute", "error")
+        assert receiver.pushes == []

@@ -159,7 +159,7 @@ class Pusher:
         self._started.wait()
 
     def stop(self, grace: int = STOPPING) -> None:
-        """Deliver nothing more. Idempotent.
+        """Deliver nothing more, ever; returns when all has ended. Idempotent.
 
         Args:
             grace: milliseconds in which requests under way may end; then they are cut off.
@@ -167,9 +167,9 @@ class Pusher:
         self._grace = grace / 1000
         self._stopping = True
         self._wake()
-        thread, self._thread = self._thread, None
+        thread = self._thread
         if thread is not None and thread is not threading.current_thread():
-            thread.join()
+            thread.join()  # whoever else stops it waits too
 
     # ---- the loop ----------------------------------------------------------------------------
 
