@@ -13,6 +13,7 @@ from resonate.errors import UsageError
 from resonate.server.auth import Authenticator, BasicUser, BearerToken, Identity
 from resonate.server.base import Listening, Settings
 from resonate.server.config import Config
+from resonate.server.push import Pusher, PushSettings
 from resonate.server.running import Server
 from resonate.service.service import Service
 from resonate.storage.base import Storage
@@ -26,10 +27,12 @@ class Opened:
     Attributes:
         server: to run and stop.
         where: where its state lives, for people.
+        pusher: what delivers to HTTP addresses.
     """
 
     server: Server
     where: str
+    pusher: Pusher | None
 
     @property
     def url(self) -> str:
@@ -38,7 +41,17 @@ class Opened:
 
     def run(self, ready: Callable[[], None]) -> None:
         """Serve until a signal or `stop`; see `Server.run`."""
-        self.server.run(ready)
+
+        def serving() -> None:
+            if self.pusher is not None:
+                self.pusher.start()
+            ready()
+
+        try:
+            self.server.run(serving)
+        finally:
+            if self.pusher is not None:
+                self.pusher.stop()
 
 
 @contextlib.contextmanager
@@ -60,9 +73,10 @@ def open_server(config: Config) -> Iterator[Opened]:
             retention=_retention(config),
             fence_preload=None if config["tasks.fence_preload"] == "all" else int(config["tasks.fence_preload"]),
         )
+        pusher = Pusher(service, _push(config)) if config["transports.http_push.enabled"] else None
         server = Server(service, _settings(config, auth), _listening(config))
         try:
-            yield Opened(server, where)
+            yield Opened(server, where, pusher)
         finally:
             server.close()
     finally:
@@ -103,9 +117,28 @@ def _settings(config: Config, auth: Authenticator | None) -> Settings:
         max_body=config["server.max_body"],
         max_waiting=config["server.max_waiting"],
         cors_origins=config["server.cors.allow_origins"],
-        server_url=config["server.url"] or f"http://{config['server.host']}:{config['server.port']}",
+        server_url=_server_url(config),
         poll_connections=config["transports.http_poll.max_connections"],
     )
+
+
+def _push(config: Config) -> PushSettings:
+    key = "transports.http_push."
+    return PushSettings(
+        allow=config[key + "allow"],
+        auth=config[key + "auth.mode"],
+        token=config[key + "auth.token"],
+        header=config[key + "auth.header"],
+        signing_key=config[key + "signing_key"],
+        server_url=_server_url(config),
+        concurrency=config[key + "concurrency"],
+        connect_timeout=config[key + "connect_timeout"],
+        request_timeout=config[key + "request_timeout"],
+    )
+
+
+def _server_url(config: Config) -> str:
+    return config["server.url"] or f"http://{config['server.host']}:{config['server.port']}"
 
 
 def _listening(config: Config) -> Listening:

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypeVar
 
-from resonate.protocol.addresses import parse as parse_address
+from resonate.protocol.addresses import channel
 from resonate.protocol.footprint import Footprint
 from resonate.protocol.records import ACQUIRED, Promise, Schedule
 from resonate.protocol.rows import PromiseRow, Send, TaskRow
@@ -200,6 +200,11 @@ class SqliteStorage:
     def outbox(self) -> list[Send]:
         return self.messages()
 
+    def peek(self, keys: Sequence[tuple[str, ...]]) -> list[Send]:
+        with self._connection.reading():
+            rows = [row for key in keys for row in self._connection.execute(_THERE, outbox_key(key))]
+        return [codec.decode_send(*row) for row in rows]
+
     def take(self, keys: Sequence[tuple[str, ...]]) -> list[Send]:
         connection = self._connection
         with connection.reading():  # most of what is missing has been taken by another process: no need to queue
@@ -324,5 +329,5 @@ class SqliteTransaction(Rows):
 
 
 def _groups(sent: Iterable[Send]) -> set[str]:
-    addresses = (parse_address(send.address) for send in sent)
-    return {address.group for address in addresses if address is not None and address.transport == "poll"}
+    channels = (channel(send.address) for send in sent)
+    return {name for name in channels if name is not None}

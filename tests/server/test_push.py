@@ -1,0 +1,842 @@
+"""Pushes to real receivers: what arrives, what is tried again, what is refused."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from resonate.clock import Clock, SettableClock, SystemClock
+from resonate.errors import StorageUnavailable, UsageError
+from resonate.protocol.requests import (
+    PromiseCreate,
+    PromiseRegisterListener,
+    PromiseSettle,
+    TaskAcquire,
+)
+from resonate.protocol.rows import Send
+from resonate.server import push
+from resonate.server.push import Pusher, PushSettings
+from resonate.service.delivery import Subscription
+from resonate.service.service import Service
+from resonate.signing import SIGNATURE, TIMESTAMP, verify
+from resonate.storage.base import Storage
+from resonate.storage.memory import MemoryStorage
+from resonate.storage.sqlite.location import Location
+from resonate.storage.sqlite.storage import SqliteStorage
+
+from .receiver import PATIENCE, Push, Reply, receiving
+
+LATER = 2**52
+HOUR = 3_600_000
+LOCAL = ("127.0.0.0/8",)
+QUICK = {"allow": LOCAL, "first_retry": 10, "longest_retry": 20}
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
+    storage: Storage = (
+        MemoryStorage() if request.param == "memory" else SqliteStorage(Location(f"{tmp_path}/a.db", synchronous="off"))
+    )
+    yield storage
+    storage.close()
+
+
+class Pushed:
+    """A service, a pusher and what became of its attempts."""
+
+    def __init__(
+        self, storage: Storage | None = None, clock: Clock | None = None, resolve: Any = None, **settings: Any
+    ) -> None:
+        self.service = Service(storage or MemoryStorage(), clock or SystemClock())
+        self.outcomes: queue.Queue[tuple[str, str]] = queue.Queue()
+        self.pusher = Pusher(
+            self.service,
+            PushSettings(**{**QUICK, **settings}),
+            resolve=resolve,
+            observe=lambda kind, outcome: self.outcomes.put((kind, outcome)),
+        )
+
+    def offer(self, address: str, id: str = "task") -> None:
+        """Create a task for `address`."""
+        self.service.handle([PromiseCreate(id, LATER, tags={"resonate:target": address})])
+
+    def news(self, address: str, id: str = "promise") -> None:
+        """Settle a promise that `address` listens to."""
+        created = PromiseCreate(id, LATER, tags={"resonate:external": "true"})
+        answers = self.service.handle([created, PromiseRegisterListener(id, address), PromiseSettle(id, "resolved")])
+        assert [answer.status for answer in answers] == [200, 200, 200]
+
+    def outcome(self) -> tuple[str, str]:
+        return self.outcomes.get(timeout=PATIENCE)
+
+    def until(self, *wanted: tuple[str, str]) -> list[tuple[str, str]]:
+        """The outcomes up to the first of each that is `wanted`."""
+        seen: list[tuple[str, str]] = []
+        while not set(wanted) <= set(seen):
+            seen.append(self.outcome())
+        return seen
+
+    def waiting(self) -> list[tuple[str, ...]]:
+        return [send.key for send in self.service.storage.outbox()]
+
+
+@contextmanager
+def pushing(
+    storage: Storage | None = None, clock: Clock | None = None, resolve: Any = None, **settings: Any
+) -> Iterator[Pushed]:
+    pushed = Pushed(storage, clock, resolve, **settings)
+    pushed.pusher.start()
+    try:
+        yield pushed
+    finally:
+        pushed.pusher.stop(0)
+        pushed.service.stop()
+
+
+def answering(*statuses: int) -> Callable[[Push, Reply], None]:
+    """Answer with these, one after another; then with the last."""
+    left = list(statuses)
+
+    def answer(push: Push, reply: Reply) -> None:
+        reply.send(left.pop(0) if len(left) > 1 else left[0])
+
+    return answer
+
+
+def emptied(pushed: Pushed) -> bool:
+    """Whether everything has left the outbox, once the pusher has ended what it was doing."""
+    pushed.pusher.stop()
+    return pushed.waiting() == []
+
+
+# What arrives.
+
+
+def test_an_offer_is_posted_as_the_protocol_says(storage: Storage) -> None:
+    with receiving() as receiver, pushing(storage, server_url="http://us:8001") as pushed:
+        pushed.offer(receiver.url("/run?x=1"))
+
+        [got] = receiver.wait(1)
+
+        assert got.path == "/run?x=1"
+        assert got.headers["Content-Type"] == "application/json"
+        assert got.headers["Authorization"] is None
+        assert got.headers[SIGNATURE] is None
+        assert got.headers["Host"] == f"127.0.0.1:{receiver.port}"
+        assert got.json == {
+            "kind": "execute",
+            "head": {"serverUrl": "http://us:8001"},
+            "data": {"task": {"id": "task", "version": 0}},
+        }
+        assert pushed.outcome() == ("execute", "success")
+        assert emptied(pushed)
+
+
+def test_the_news_of_a_settled_promise_is_posted_and_then_leaves_the_outbox(storage: Storage) -> None:
+    with receiving() as receiver, pushing(storage) as pushed:
+        pushed.news(receiver.url())
+
+        [got] = receiver.wait(1)
+
+        assert got.json["kind"] == "unblock"
+        assert got.json["head"] == {}
+        assert got.json["data"]["promise"]["state"] == "resolved"
+        assert pushed.outcome() == ("unblock", "success")
+        assert emptied(pushed)
+
+
+def test_what_has_waited_is_delivered_when_the_pusher_starts(storage: Storage) -> None:
+    pushed = Pushed(storage)
+    with receiving() as receiver:
+        pushed.offer(receiver.url("/offer"))
+        pushed.news(receiver.url("/news"))
+        pushed.pusher.start()
+
+        assert {got.path for got in receiver.wait(2)} == {"/offer", "/news"}
+        pushed.until(("execute", "success"), ("unblock", "success"))
+        assert emptied(pushed)
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
+def test_every_2xx_is_success(status: int) -> None:
+    with receiving(answering(status)) as receiver, pushing() as pushed:
+        pushed.news(receiver.url())
+
+        assert pushed.outcome() == ("unblock", "success")
+
+
+def test_one_promise_is_told_to_each_of_its_listeners(storage: Storage) -> None:
+    with receiving() as receiver, pushing(storage) as pushed:
+        pushed.service.handle([PromiseCreate("p", LATER, tags={"resonate:external": "true"})])
+        addresses = [receiver.url(f"/{n}") for n in range(20)]
+        pushed.service.handle([PromiseRegisterListener("p", address) for address in addresses])
+
+        pushed.service.handle([PromiseSettle("p", "rejected")])
+
+        assert {got.path for got in receiver.wait(20)} == {f"/{n}" for n in range(20)}
+
+
+def test_polled_receivers_get_nothing_that_is_for_http_and_the_other_way_round() -> None:
+    with receiving() as receiver, pushing() as pushed:
+        everything = Subscription("g", "p", lambda: None, catch_all=True)
+        pushed.service.subscribe(everything)
+
+        pushed.offer(receiver.url(), "pushed")
+        pushed.offer("poll://any@g", "polled")
+
+        assert [got.json["data"]["task"]["id"] for got in receiver.wait(1)] == ["pushed"]
+        assert pushed.outcome() == ("execute", "success")
+        assert [message.id for message in everything.take(9)] == ["polled"]  # type: ignore[union-attr]
+
+
+# What is tried again.
+
+
+@pytest.mark.parametrize("status", [301, 400, 401, 404, 410, 429, 500, 503])
+def test_news_is_tried_again_until_a_receiver_takes_it(status: int) -> None:
+    with receiving(answering(status, status, 200)) as receiver, pushing() as pushed:
+        pushed.news(receiver.url())
+
+        assert [pushed.outcome() for _ in range(3)] == [("unblock", "error")] * 2 + [("unblock", "success")]
+        assert len({got.body for got in receiver.wait(3)}) == 1
+        assert emptied(pushed)
+
+
+def test_news_stays_in_the_outbox_while_it_is_refused(storage: Storage) -> None:
+    with receiving(answering(500)) as receiver, pushing(storage) as pushed:
+        pushed.news(receiver.url())
+
+        receiver.wait(3)
+
+        assert pushed.waiting() == [("unblock", "promise", receiver.url())]
+
+
+def test_another_pusher_goes_on_with_news_that_one_has_left(storage: Storage) -> None:
+    with receiving(answering(500)) as receiver:
+        with pushing(storage) as pushed:
+            pushed.news(receiver.url())
+            receiver.wait(1)
+        receiver.answer = answering(200)
+
+        with pushing(storage) as pushed:
+            assert pushed.until(("unblock", "success"))
+            assert emptied(pushed)
+
+
+def test_an_offer_is_tried_once_and_offered_again_by_its_timer() -> None:
+    clock = SettableClock()
+    with receiving(answering(500, 200)) as receiver, pushing(clock=clock) as pushed:
+        pushed.offer(receiver.url())
+        assert pushed.outcome() == ("execute", "error")
+        assert pushed.waiting() == []
+
+        clock.advance(3600)
+        pushed.service.tick()
+
+        assert pushed.outcome() == ("execute", "success")
+        assert len(receiver.wait(2)) == 2
+
+
+def test_a_newer_offer_does_not_wait_for_the_request_with_the_older_one() -> None:
+    clock, release = SettableClock(), threading.Event()
+
+    def answer(push: Push, reply: Reply) -> None:
+        if push.json["data"]["task"]["version"] == 0:
+            release.wait(PATIENCE)
+        reply.send(200)
+
+    with receiving(answer) as receiver, pushing(clock=clock) as pushed:
+        pushed.offer(receiver.url())
+        receiver.wait(1)
+        assert pushed.service.handle([TaskAcquire("task", 0, "pushed", 1000)])[0].status == 200
+
+        clock.advance(3600)  # the lease has ended: the task is offered with its next version
+        pushed.service.tick()
+
+        assert [got.json["data"]["task"]["version"] for got in receiver.wait(2)] == [0, 1]
+        release.set()
+
+
+def test_news_that_nobody_takes_is_given_up_after_its_age_and_some_attempts(
+    storage: Storage, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = SettableClock()
+    with receiving(answering(500)) as receiver, pushing(storage, clock, unblock_age=HOUR) as pushed:
+        pushed.news(receiver.url())
+        receiver.wait(push.MIN_ATTEMPTS + 1)  # not given up for its attempts alone
+        assert pushed.waiting() != []
+
+        clock.advance(3601)
+
+        assert pushed.until(("unblock", "dropped"))
+        assert emptied(pushed)
+        assert "the news of promise 'promise' is given up" in caplog.text
+
+
+def test_old_news_gets_its_attempts_all_the_same() -> None:
+    clock = SettableClock()
+    pushed = Pushed(clock=clock, unblock_age=HOUR)
+    with receiving(answering(500)) as receiver:
+        pushed.news(receiver.url())
+        clock.advance(90_000)
+        pushed.pusher.start()
+
+        outcomes = pushed.until(("unblock", "dropped"))
+
+        assert outcomes == [("unblock", "error")] * (push.MIN_ATTEMPTS - 1) + [("unblock", "dropped")]
+        pushed.pusher.stop()
+
+
+def test_news_that_finds_no_room_to_wait_stays_for_the_next_start(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(push, "WAITING", 0)
+    with receiving(answering(500)) as receiver:
+        with pushing() as pushed:
+            pushed.news(receiver.url())
+            assert pushed.outcome() == ("unblock", "error")
+            pushed.pusher.stop()
+            assert pushed.waiting() != []
+        assert "stays in the outbox" in caplog.text
+
+
+def test_a_receiver_that_is_not_there_is_tried_again() -> None:
+    with socket.socket() as taken, pushing() as pushed:
+        taken.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
+        pushed.news(f"http://127.0.0.1:{taken.getsockname()[1]}/")
+
+        assert [pushed.outcome() for _ in range(3)] == [("unblock", "error")] * 3
+
+
+@pytest.mark.parametrize("raw", [b"", b"garbage\r\n\r\n", b"HTTP/1.1 200", b"HTTP/1.1 999999 x\r\n\r\n", b"\0" * 100])
+def test_a_receiver_that_speaks_no_http_is_a_failure(raw: bytes) -> None:
+    def answer(push: Push, reply: Reply) -> None:
+        reply.write(raw)
+        raise ConnectionAbortedError  # hang up
+
+    with receiving(answer) as receiver, pushing() as pushed:
+        pushed.offer(receiver.url())
+
+        assert pushed.outcome() == ("execute", "error")
+
+
+def test_a_failure_is_reported_once_and_again_after_a_success(caplog: pytest.LogCaptureFixture) -> None:
+    with receiving(answering(500, 500, 500, 200, 500)) as receiver, pushing() as pushed:
+        pushed.news(receiver.url("/a?token=s3cret"))
+        pushed.until(("unblock", "success"))
+        pushed.offer(receiver.url("/a?token=s3cret"))
+        pushed.until(("execute", "error"))
+
+    reports = [record.message for record in caplog.records if record.levelno == logging.WARNING]
+    place = f"http://127.0.0.1:{receiver.port}/a"
+    assert reports == [
+        f"pushing the news of promise 'promise' to {place} failed: it answered 500",
+        f"pushing the offer of task 'task' to {place} failed: it answered 500",
+    ]
+
+
+# Bounds.
+
+
+def holding(release: threading.Event) -> Callable[[Push, Reply], None]:
+    def answer(push: Push, reply: Reply) -> None:
+        release.wait(PATIENCE)
+        reply.send(200)
+
+    return answer
+
+
+def test_no_more_requests_are_under_way_than_allowed(storage: Storage) -> None:
+    release, most, now, lock = threading.Event(), [0], [0], threading.Lock()
+
+    def answer(push: Push, reply: Reply) -> None:
+        with lock:
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+        release.wait(PATIENCE)
+        with lock:
+            now[0] -= 1
+        reply.send(200)
+
+    with receiving(answer) as receiver, pushing(storage, concurrency=4) as pushed:
+        for n in range(20):
+            pushed.offer(receiver.url(), f"task{n}")
+        receiver.wait(4)
+        assert len(pushed.waiting()) == 16  # the rest has not been taken
+
+        release.set()
+
+        receiver.wait(20)
+        assert most == [4]
+
+
+def test_256_requests_are_under_way_at_once() -> None:
+    release = threading.Event()
+    with receiving(holding(release)) as receiver, pushing() as pushed:
+        for n in range(260):
+            pushed.offer(receiver.url(), f"task{n}")
+
+        receiver.wait(256)
+        assert len(pushed.waiting()) == 4
+
+        release.set()
+        receiver.wait(260)
+
+
+def test_what_fails_for_ever_leaves_room_for_what_is_new() -> None:
+    release, tried, held, lock = threading.Event(), set(), threading.Semaphore(0), threading.Lock()
+
+    def answer(push: Push, reply: Reply) -> None:
+        if push.path == "/alive":
+            reply.send(200)
+            return
+        id = push.json["data"]["promise"]["id"]
+        with lock:
+            again = id in tried
+            tried.add(id)
+        if again:
+            held.release()
+            release.wait(PATIENCE)
+        reply.send(500)
+
+    with receiving(answer) as receiver, pushing(concurrency=4, first_retry=1, longest_retry=1) as pushed:
+        for n in range(8):
+            pushed.news(receiver.url("/dead"), f"dead{n}")
+        for _ in range(2):
+            assert held.acquire(timeout=PATIENCE)
+        receiver.wait(10)  # each has failed once; two are tried again and hold their connection
+
+        pushed.offer(receiver.url("/alive"))
+
+        assert pushed.until(("execute", "success"))
+        assert not held.acquire(blocking=False)  # the other half is not for them
+        release.set()
+
+
+def test_a_slow_receiver_is_left_after_the_request_timeout() -> None:
+    release = threading.Event()
+    with receiving(holding(release)) as receiver, pushing(request_timeout=100) as pushed:
+        pushed.offer(receiver.url())
+
+        assert pushed.outcome() == ("execute", "error")
+        release.set()
+
+
+def test_a_receiver_that_drips_its_answer_is_left_after_the_request_timeout() -> None:
+    gone = threading.Event()
+
+    def answer(push: Push, reply: Reply) -> None:
+        reply.write(b"HTTP/1.1 200 OK\r\n")
+        try:
+            while not gone.wait(0.01):
+                reply.write(b"X: y\r\n")
+        except OSError:
+            gone.set()
+
+    with receiving(answer) as receiver, pushing(request_timeout=200) as pushed:
+        pushed.offer(receiver.url())
+
+        assert pushed.outcome() == ("execute", "error")
+        assert gone.wait(PATIENCE)
+
+
+def test_the_body_of_an_answer_is_not_read() -> None:
+    cut = threading.Event()
+
+    def answer(push: Push, reply: Reply) -> None:
+        reply.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000000\r\n\r\n")
+        try:
+            while True:
+                reply.write(b"x" * 65536)
+        except OSError:
+            cut.set()
+
+    with receiving(answer) as receiver, pushing() as pushed:
+        pushed.news(receiver.url())
+
+        assert pushed.outcome() == ("unblock", "success")
+        assert cut.wait(PATIENCE)
+
+
+def test_stopping_cuts_off_what_does_not_end_and_loses_no_news(storage: Storage) -> None:
+    release = threading.Event()
+    with receiving(holding(release)) as receiver, pushing(storage) as pushed:
+        pushed.news(receiver.url())
+        receiver.wait(1)
+
+        pushed.pusher.stop(1)
+
+        assert pushed.waiting() == [("unblock", "promise", receiver.url())]
+        assert not any(thread.name == "resonate-push" for thread in threading.enumerate())
+        release.set()
+
+
+def test_stopping_lets_requests_under_way_end(storage: Storage) -> None:
+    with receiving() as receiver, pushing(storage) as pushed:
+
+        def answer(push: Push, reply: Reply) -> None:
+            threading.Thread(target=pushed.pusher.stop).start()
+            reply.send(200)
+
+        receiver.answer = answer
+        pushed.news(receiver.url())
+
+        assert pushed.outcome() == ("unblock", "success")
+        assert emptied(pushed)
+
+
+def test_starting_and_stopping_twice_does_nothing_more() -> None:
+    with pushing() as pushed:
+        pushed.pusher.start()
+        pushed.pusher.stop()
+        pushed.pusher.stop()
+        pushed.pusher.start()
+
+        assert not any(thread.name == "resonate-push" for thread in threading.enumerate())
+
+
+# Where pushes may go.
+
+
+class Names:
+    """A name server of our own; a name may stand for something else each time."""
+
+    def __init__(self, **names: Sequence[Sequence[str]]) -> None:
+        self.names = {name.replace("_", "."): list(answers) for name, answers in names.items()}
+        self.asked: list[str] = []
+
+    def __call__(self, host: str, port: int) -> Sequence[str]:
+        self.asked.append(host)
+        answers = self.names.get(host)
+        if answers is None:
+            raise socket.gaierror(socket.EAI_NONAME, "no such name")
+        return answers.pop(0) if len(answers) > 1 else answers[0]
+
+
+def test_the_connection_goes_to_the_address_that_was_checked() -> None:
+    names = Names(worker_test=[["127.0.0.1"]])
+    with receiving() as receiver, pushing(resolve=names) as pushed:
+        pushed.offer(receiver.url(host="worker.test"))  # a name that nobody but us knows
+
+        [got] = receiver.wait(1)
+
+        assert got.headers["Host"] == f"worker.test:{receiver.port}"
+        assert names.asked == ["worker.test"]
+
+
+@pytest.mark.parametrize(
+    "addresses",
+    [
+        ["127.0.0.1"],
+        ["::1"],
+        ["10.1.2.3"],
+        ["169.254.169.254"],
+        ["::ffff:127.0.0.1"],
+        ["0.0.0.0"],
+        ["224.0.0.1"],
+        ["93.184.215.14", "127.0.0.1"],
+        ["127.0.0.1", "93.184.215.14"],
+        ["fe80::1%lo"],
+        ["nonsense"],
+    ],
+    ids=lambda addresses: " ".join(addresses),
+)
+def test_a_name_with_one_address_that_is_not_public_is_refused(
+    addresses: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    names = Names(worker_test=[addresses])
+    with receiving() as receiver, pushing(resolve=names, allow=()) as pushed:
+        pushed.offer(receiver.url(host="worker.test"))
+        pushed.news(receiver.url(host="worker.test"))
+
+        pushed.until(("execute", "dropped"), ("unblock", "dropped"))
+
+        assert emptied(pushed)
+        assert receiver.pushes == []
+        assert "worker.test stands for" in caplog.text
+
+
+def test_a_name_that_changes_its_meaning_is_refused_from_then_on() -> None:
+    names = Names(worker_test=[["127.0.0.1"], ["127.0.0.1"], ["169.254.169.254"]])
+    with receiving(answering(500)) as receiver, pushing(resolve=names) as pushed:
+        pushed.news(receiver.url(host="worker.test"))
+
+        outcomes = pushed.until(("unblock", "dropped"))
+
+        assert outcomes == [("unblock", "error")] * 2 + [("unblock", "dropped")]
+        assert len(receiver.pushes) == 2
+
+
+def test_a_name_that_nobody_knows_is_tried_again() -> None:
+    names = Names()
+    with receiving() as receiver, pushing(resolve=names) as pushed:
+        pushed.news(receiver.url(host="worker.test"))
+        assert pushed.outcome() == ("unblock", "error")
+
+        names.names["worker.test"] = [["127.0.0.1"]]
+
+        assert pushed.until(("unblock", "success"))
+
+
+@pytest.mark.parametrize("allow", [("worker.test",), ("WORKER.test.",), ("*.test",), LOCAL, ("127.0.0.1",)])
+def test_what_is_allowed_is_reached(allow: tuple[str, ...]) -> None:
+    names = Names(worker_test=[["127.0.0.1"]])
+    with receiving() as receiver, pushing(resolve=names, allow=allow, public=False) as pushed:
+        pushed.offer(receiver.url(host="worker.test"))
+
+        assert pushed.outcome() == ("execute", "success")
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost", "LOCALHOST", "2130706433", "127.1", "0x7f.1", "017700000001"]
+)
+def test_the_loopback_is_refused_in_every_spelling(host: str) -> None:
+    with receiving() as receiver, pushing(allow=()) as pushed:
+        pushed.offer(receiver.url(host=host))
+
+        assert pushed.outcome() == ("execute", "dropped")
+        assert receiver.pushes == []
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_not_followed(status: int) -> None:
+    with receiving() as inside, pushing() as pushed:
+
+        def redirect(push: Push, reply: Reply) -> None:
+            reply.send(status, headers={"Location": inside.url("/secret")})
+
+        with receiving(redirect) as outside:
+            pushed.offer(outside.url())
+
+            assert pushed.outcome() == ("execute", "error")
+            assert inside.pushes == []
+
+
+def test_proxies_and_passwords_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login us password s3cret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    with receiving() as proxy, receiving() as receiver:
+        monkeypatch.setenv("http_proxy", proxy.url(""))
+        with pushing() as pushed:
+            pushed.offer(receiver.url())
+
+            [got] = receiver.wait(1)
+
+            assert got.headers["Authorization"] is None
+            assert proxy.pushes == []
+
+
+def test_cookies_are_not_kept() -> None:
+    def answer(push: Push, reply: Reply) -> None:
+        reply.send(200, headers={"Set-Cookie": "a=b; Path=/"})
+
+    with receiving(answer) as receiver, pushing() as pushed:
+        for n in range(2):
+            pushed.offer(receiver.url(), f"task{n}")
+            assert pushed.outcome() == ("execute", "success")
+
+        assert [got.headers["Cookie"] for got in receiver.wait(2)] == [None, None]
+
+
+# How pushes show who sends them.
+
+
+def test_the_bearer_token_is_sent_in_the_configured_header() -> None:
+    with receiving() as receiver, pushing(auth="bearer", token="s3cret") as pushed:
+        pushed.offer(receiver.url())
+        [got] = receiver.wait(1)
+        assert got.headers["Authorization"] == "Bearer s3cret"
+
+    with receiving() as receiver, pushing(auth="bearer", token="s3cret", header="X-Token") as pushed:
+        pushed.offer(receiver.url())
+        [got] = receiver.wait(1)
+        assert (got.headers["X-Token"], got.headers["Authorization"]) == ("Bearer s3cret", None)
+
+
+def test_a_signed_push_verifies_and_a_changed_one_does_not() -> None:
+    with receiving() as receiver, pushing(signing_key="s3cret") as pushed:
+        pushed.news(receiver.url())
+
+        [got] = receiver.wait(1)
+
+        signature, timestamp = got.headers[SIGNATURE], got.headers[TIMESTAMP]
+        assert verify("s3cret", got.body, signature, timestamp)
+        assert not verify("s3cret", got.body + b" ", signature, timestamp)
+        assert not verify("other", got.body, signature, timestamp)
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"auth": "gcp"}, "'gcp' is not supported"),
+        ({"auth": "magic"}, "'magic' is unknown"),
+        ({"auth": "bearer"}, "needs a token"),
+        ({"auth": "bearer", "token": ""}, "needs a token"),
+        ({"auth": "bearer", "token": "a\r\nX: y"}, "needs a token"),
+        ({"signing_key": ""}, "signing key is empty"),
+        ({"concurrency": 0}, "give 1 or more"),
+        ({"allow": ("http://x",)}, "'http://x' cannot be allowed"),
+        ({"ca_file": "/nowhere.pem"}, "'/nowhere.pem' cannot be read"),
+    ],
+)
+def test_settings_that_cannot_be_followed_are_errors_at_once(settings: dict[str, Any], text: str) -> None:
+    with pytest.raises(UsageError, match=text):
+        Pusher(Service(MemoryStorage(), SystemClock()), PushSettings(**settings))
+
+
+def test_secrets_are_in_no_repr_or_error() -> None:
+    settings = PushSettings(auth="bearer", token="s3 cret", signing_key="k3y")
+
+    assert "s3 cret" not in repr(settings)
+    assert "k3y" not in repr(settings)
+    with pytest.raises(UsageError) as caught:
+        Pusher(Service(MemoryStorage(), SystemClock()), settings)
+    assert "s3 cret" not in str(caught.value)
+
+
+# Trouble below.
+
+
+class Failing(MemoryStorage):
+    """Fails as often as it is told to, when messages are read or removed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.failures = 0
+
+    def peek(self, keys: Sequence[tuple[str, ...]]) -> list[Send]:
+        self._fail()
+        return super().peek(keys)
+
+    def take(self, keys: Sequence[tuple[str, ...]]) -> list[Send]:
+        self._fail()
+        return super().take(keys)
+
+    def _fail(self) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise StorageUnavailable("no room")
+
+
+@pytest.mark.parametrize("failures", [1, 2, 3, 5])
+def test_messages_survive_a_storage_that_fails(failures: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(push, "AFTER_FAILURE", 0.01)
+    storage = Failing()
+    with receiving() as receiver:
+        pushed = Pushed(storage)
+        pushed.news(receiver.url("/news"))
+        pushed.offer(receiver.url("/offer"))
+        storage.failures = failures
+        pushed.pusher.start()
+
+        pushed.until(("unblock", "success"), ("execute", "success"))
+
+        assert {got.path for got in receiver.wait(2)} == {"/news", "/offer"}
+        pushed.pusher.stop()
+
+
+def test_news_that_cannot_be_removed_is_delivered_again(caplog: pytest.LogCaptureFixture) -> None:
+    storage = Failing()
+
+    def answer(push: Push, reply: Reply) -> None:
+        storage.failures = 1 if len(receiver.pushes) == 1 else 0
+        reply.send(200)
+
+    with receiving(answer) as receiver, pushing(storage) as pushed:
+        pushed.news(receiver.url())
+
+        receiver.wait(2)
+
+        assert emptied(pushed)
+        assert "is delivered and will be again" in caplog.text
+
+
+def test_a_message_that_another_process_has_put_into_the_file_is_pushed(tmp_path: Path) -> None:
+    location = Location(f"{tmp_path}/a.db", synchronous="off")
+    ours, theirs = SqliteStorage(location), SqliteStorage(location)
+    try:
+        with receiving() as receiver, pushing(ours):
+            other = Pushed(theirs)
+            other.news(receiver.url("/news"))
+            other.offer(receiver.url("/offer"))
+
+            assert {got.path for got in receiver.wait(2)} == {"/news", "/offer"}
+    finally:
+        ours.close()
+        theirs.close()
+
+
+def test_two_servers_of_one_file_leave_nothing_undelivered(tmp_path: Path) -> None:
+    location = Location(f"{tmp_path}/a.db", synchronous="off")
+    stores = [SqliteStorage(location), SqliteStorage(location)]
+    try:
+        with receiving() as receiver, pushing(stores[0]) as one, pushing(stores[1]) as two:
+            for n in range(20):
+                one.news(receiver.url(f"/{n}"), f"promise{n}")
+            while len({got.path for got in receiver.wait(len(receiver.pushes))}) < 20:
+                receiver.wait(len(receiver.pushes) + 1)
+
+            assert emptied(one) or emptied(two)
+    finally:
+        for store in stores:
+            store.close()
+
+
+# TLS.
+
+
+def certificate(directory: Path, name: str) -> tuple[str, ssl.SSLContext]:
+    """A file with a certificate for `name`, signed by itself, and a server's context with it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    public, private = directory / f"{name}.pem", directory / f"{name}.key"
+    public.write_bytes(made.public_bytes(Encoding.PEM))
+    private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(public, private)
+    return str(public), context
+
+
+def test_a_receiver_with_a_trusted_certificate_of_its_name_is_reached(tmp_path: Path) -> None:
+    trusted, context = certificate(tmp_path, "worker.test")
+    names = Names(worker_test=[["127.0.0.1"]])
+    with receiving(tls=context) as receiver, pushing(resolve=names, ca_file=trusted) as pushed:
+        pushed.offer(receiver.url(host="worker.test"))
+
+        assert pushed.outcome() == ("execute", "success")
+
+
+@pytest.mark.parametrize("trusting", [True, False])
+def test_a_receiver_with_another_certificate_gets_nothing(trusting: bool, tmp_path: Path) -> None:
+    trusted, context = certificate(tmp_path, "worker.test")
+    names = Names(worker_test=[["127.0.0.1"]], other_test=[["127.0.0.1"]])
+    host = "other.test" if trusting else "worker.test"
+    with receiving(tls=context) as receiver:
+        with pushing(resolve=names, ca_file=trusted if trusting else None) as pushed:
+            pushed.offer(receiver.url(host=host))
+
+            assert pushed.outcome() == ("execute", "error")
+        assert receiver.pushes == []
