@@ -1,26 +1,17 @@
-"""Pushes to real receivers: what arrives, what is tried again, what is refused."""
+"""Pushes to real receivers: what arrives, what is tried again, what is bounded."""
 
 from __future__ import annotations
 
 import logging
-import queue
 import socket
-import ssl
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from resonate.clock import Clock, SettableClock, SystemClock
-from resonate.errors import StorageUnavailable, UsageError
+from resonate.clock import SettableClock
+from resonate.errors import StorageUnavailable
 from resonate.protocol.requests import (
     PromiseCreate,
     PromiseRegisterListener,
@@ -29,21 +20,17 @@ from resonate.protocol.requests import (
 )
 from resonate.protocol.rows import Send
 from resonate.server import push
-from resonate.server.push import Pusher, PushSettings
 from resonate.service.delivery import Subscription
-from resonate.service.service import Service
-from resonate.signing import SIGNATURE, TIMESTAMP, verify
+from resonate.signing import SIGNATURE
 from resonate.storage.base import Storage
 from resonate.storage.memory import MemoryStorage
 from resonate.storage.sqlite.location import Location
 from resonate.storage.sqlite.storage import SqliteStorage
 
+from .pushed import LATER, Pushed, answering, emptied, pushing
 from .receiver import PATIENCE, Push, Reply, receiving
 
-LATER = 2**52
 HOUR = 3_600_000
-LOCAL = ("127.0.0.0/8",)
-QUICK = {"allow": LOCAL, "first_retry": 10, "longest_retry": 20}
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -53,74 +40,6 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]
     )
     yield storage
     storage.close()
-
-
-class Pushed:
-    """A service, a pusher and what became of its attempts."""
-
-    def __init__(
-        self, storage: Storage | None = None, clock: Clock | None = None, resolve: Any = None, **settings: Any
-    ) -> None:
-        self.service = Service(storage or MemoryStorage(), clock or SystemClock())
-        self.outcomes: queue.Queue[tuple[str, str]] = queue.Queue()
-        self.pusher = Pusher(
-            self.service,
-            PushSettings(**{**QUICK, **settings}),
-            resolve=resolve,
-            observe=lambda kind, outcome: self.outcomes.put((kind, outcome)),
-        )
-
-    def offer(self, address: str, id: str = "task") -> None:
-        """Create a task for `address`."""
-        self.service.handle([PromiseCreate(id, LATER, tags={"resonate:target": address})])
-
-    def news(self, address: str, id: str = "promise") -> None:
-        """Settle a promise that `address` listens to."""
-        created = PromiseCreate(id, LATER, tags={"resonate:external": "true"})
-        answers = self.service.handle([created, PromiseRegisterListener(id, address), PromiseSettle(id, "resolved")])
-        assert [answer.status for answer in answers] == [200, 200, 200]
-
-    def outcome(self) -> tuple[str, str]:
-        return self.outcomes.get(timeout=PATIENCE)
-
-    def until(self, *wanted: tuple[str, str]) -> list[tuple[str, str]]:
-        """The outcomes up to the first of each that is `wanted`."""
-        seen: list[tuple[str, str]] = []
-        while not set(wanted) <= set(seen):
-            seen.append(self.outcome())
-        return seen
-
-    def waiting(self) -> list[tuple[str, ...]]:
-        return [send.key for send in self.service.storage.outbox()]
-
-
-@contextmanager
-def pushing(
-    storage: Storage | None = None, clock: Clock | None = None, resolve: Any = None, **settings: Any
-) -> Iterator[Pushed]:
-    pushed = Pushed(storage, clock, resolve, **settings)
-    pushed.pusher.start()
-    try:
-        yield pushed
-    finally:
-        pushed.pusher.stop(0)
-        pushed.service.stop()
-
-
-def answering(*statuses: int) -> Callable[[Push, Reply], None]:
-    """Answer with these, one after another; then with the last."""
-    left = list(statuses)
-
-    def answer(push: Push, reply: Reply) -> None:
-        reply.send(left.pop(0) if len(left) > 1 else left[0])
-
-    return answer
-
-
-def emptied(pushed: Pushed) -> bool:
-    """Whether everything has left the outbox, once the pusher has ended what it was doing."""
-    pushed.pusher.stop()
-    return pushed.waiting() == []
 
 
 # What arrives.
@@ -509,205 +428,6 @@ def test_starting_and_stopping_twice_does_nothing_more() -> None:
         assert not any(thread.name == "resonate-push" for thread in threading.enumerate())
 
 
-# Where pushes may go.
-
-
-class Names:
-    """A name server of our own; a name may stand for something else each time."""
-
-    def __init__(self, **names: Sequence[Sequence[str]]) -> None:
-        self.names = {name.replace("_", "."): list(answers) for name, answers in names.items()}
-        self.asked: list[str] = []
-
-    def __call__(self, host: str, port: int) -> Sequence[str]:
-        self.asked.append(host)
-        answers = self.names.get(host)
-        if answers is None:
-            raise socket.gaierror(socket.EAI_NONAME, "no such name")
-        return answers.pop(0) if len(answers) > 1 else answers[0]
-
-
-def test_the_connection_goes_to_the_address_that_was_checked() -> None:
-    names = Names(worker_test=[["127.0.0.1"]])
-    with receiving() as receiver, pushing(resolve=names) as pushed:
-        pushed.offer(receiver.url(host="worker.test"))  # a name that nobody but us knows
-
-        [got] = receiver.wait(1)
-
-        assert got.headers["Host"] == f"worker.test:{receiver.port}"
-        assert names.asked == ["worker.test"]
-
-
-@pytest.mark.parametrize(
-    "addresses",
-    [
-        ["127.0.0.1"],
-        ["::1"],
-        ["10.1.2.3"],
-        ["169.254.169.254"],
-        ["::ffff:127.0.0.1"],
-        ["0.0.0.0"],
-        ["224.0.0.1"],
-        ["93.184.215.14", "127.0.0.1"],
-        ["127.0.0.1", "93.184.215.14"],
-        ["fe80::1%lo"],
-        ["nonsense"],
-    ],
-    ids=lambda addresses: " ".join(addresses),
-)
-def test_a_name_with_one_address_that_is_not_public_is_refused(
-    addresses: list[str], caplog: pytest.LogCaptureFixture
-) -> None:
-    names = Names(worker_test=[addresses])
-    with receiving() as receiver, pushing(resolve=names, allow=()) as pushed:
-        pushed.offer(receiver.url(host="worker.test"))
-        pushed.news(receiver.url(host="worker.test"))
-
-        pushed.until(("execute", "dropped"), ("unblock", "dropped"))
-
-        assert emptied(pushed)
-        assert receiver.pushes == []
-        assert "worker.test stands for" in caplog.text
-
-
-def test_a_name_that_changes_its_meaning_is_refused_from_then_on() -> None:
-    names = Names(worker_test=[["127.0.0.1"], ["127.0.0.1"], ["169.254.169.254"]])
-    with receiving(answering(500)) as receiver, pushing(resolve=names) as pushed:
-        pushed.news(receiver.url(host="worker.test"))
-
-        outcomes = pushed.until(("unblock", "dropped"))
-
-        assert outcomes == [("unblock", "error")] * 2 + [("unblock", "dropped")]
-        assert len(receiver.pushes) == 2
-
-
-def test_a_name_that_nobody_knows_is_tried_again() -> None:
-    names = Names()
-    with receiving() as receiver, pushing(resolve=names) as pushed:
-        pushed.news(receiver.url(host="worker.test"))
-        assert pushed.outcome() == ("unblock", "error")
-
-        names.names["worker.test"] = [["127.0.0.1"]]
-
-        assert pushed.until(("unblock", "success"))
-
-
-@pytest.mark.parametrize("allow", [("worker.test",), ("WORKER.test.",), ("*.test",), LOCAL, ("127.0.0.1",)])
-def test_what_is_allowed_is_reached(allow: tuple[str, ...]) -> None:
-    names = Names(worker_test=[["127.0.0.1"]])
-    with receiving() as receiver, pushing(resolve=names, allow=allow, public=False) as pushed:
-        pushed.offer(receiver.url(host="worker.test"))
-
-        assert pushed.outcome() == ("execute", "success")
-
-
-@pytest.mark.parametrize(
-    "host", ["127.0.0.1", "localhost", "LOCALHOST", "2130706433", "127.1", "0x7f.1", "017700000001"]
-)
-def test_the_loopback_is_refused_in_every_spelling(host: str) -> None:
-    with receiving() as receiver, pushing(allow=()) as pushed:
-        pushed.offer(receiver.url(host=host))
-
-        assert pushed.outcome() == ("execute", "dropped")
-        assert receiver.pushes == []
-
-
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_a_redirect_is_not_followed(status: int) -> None:
-    with receiving() as inside, pushing() as pushed:
-
-        def redirect(push: Push, reply: Reply) -> None:
-            reply.send(status, headers={"Location": inside.url("/secret")})
-
-        with receiving(redirect) as outside:
-            pushed.offer(outside.url())
-
-            assert pushed.outcome() == ("execute", "error")
-            assert inside.pushes == []
-
-
-def test_proxies_and_passwords_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "netrc").write_text("machine 127.0.0.1 login us password s3cret\n")
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    with receiving() as proxy, receiving() as receiver:
-        monkeypatch.setenv("http_proxy", proxy.url(""))
-        with pushing() as pushed:
-            pushed.offer(receiver.url())
-
-            [got] = receiver.wait(1)
-
-            assert got.headers["Authorization"] is None
-            assert proxy.pushes == []
-
-
-def test_cookies_are_not_kept() -> None:
-    def answer(push: Push, reply: Reply) -> None:
-        reply.send(200, headers={"Set-Cookie": "a=b; Path=/"})
-
-    with receiving(answer) as receiver, pushing() as pushed:
-        for n in range(2):
-            pushed.offer(receiver.url(), f"task{n}")
-            assert pushed.outcome() == ("execute", "success")
-
-        assert [got.headers["Cookie"] for got in receiver.wait(2)] == [None, None]
-
-
-# How pushes show who sends them.
-
-
-def test_the_bearer_token_is_sent_in_the_configured_header() -> None:
-    with receiving() as receiver, pushing(auth="bearer", token="s3cret") as pushed:
-        pushed.offer(receiver.url())
-        [got] = receiver.wait(1)
-        assert got.headers["Authorization"] == "Bearer s3cret"
-
-    with receiving() as receiver, pushing(auth="bearer", token="s3cret", header="X-Token") as pushed:
-        pushed.offer(receiver.url())
-        [got] = receiver.wait(1)
-        assert (got.headers["X-Token"], got.headers["Authorization"]) == ("Bearer s3cret", None)
-
-
-def test_a_signed_push_verifies_and_a_changed_one_does_not() -> None:
-    with receiving() as receiver, pushing(signing_key="s3cret") as pushed:
-        pushed.news(receiver.url())
-
-        [got] = receiver.wait(1)
-
-        signature, timestamp = got.headers[SIGNATURE], got.headers[TIMESTAMP]
-        assert verify("s3cret", got.body, signature, timestamp)
-        assert not verify("s3cret", got.body + b" ", signature, timestamp)
-        assert not verify("other", got.body, signature, timestamp)
-
-
-@pytest.mark.parametrize(
-    ("settings", "text"),
-    [
-        ({"auth": "gcp"}, "'gcp' is not supported"),
-        ({"auth": "magic"}, "'magic' is unknown"),
-        ({"auth": "bearer"}, "needs a token"),
-        ({"auth": "bearer", "token": ""}, "needs a token"),
-        ({"auth": "bearer", "token": "a\r\nX: y"}, "needs a token"),
-        ({"signing_key": ""}, "signing key is empty"),
-        ({"concurrency": 0}, "give 1 or more"),
-        ({"allow": ("http://x",)}, "'http://x' cannot be allowed"),
-        ({"ca_file": "/nowhere.pem"}, "'/nowhere.pem' cannot be read"),
-    ],
-)
-def test_settings_that_cannot_be_followed_are_errors_at_once(settings: dict[str, Any], text: str) -> None:
-    with pytest.raises(UsageError, match=text):
-        Pusher(Service(MemoryStorage(), SystemClock()), PushSettings(**settings))
-
-
-def test_secrets_are_in_no_repr_or_error() -> None:
-    settings = PushSettings(auth="bearer", token="s3 cret", signing_key="k3y")
-
-    assert "s3 cret" not in repr(settings)
-    assert "k3y" not in repr(settings)
-    with pytest.raises(UsageError) as caught:
-        Pusher(Service(MemoryStorage(), SystemClock()), settings)
-    assert "s3 cret" not in str(caught.value)
-
-
 # Trouble below.
 
 
@@ -794,49 +514,3 @@ def test_two_servers_of_one_file_leave_nothing_undelivered(tmp_path: Path) -> No
     finally:
         for store in stores:
             store.close()
-
-
-# TLS.
-
-
-def certificate(directory: Path, name: str) -> tuple[str, ssl.SSLContext]:
-    """A file with a certificate for `name`, signed by itself, and a server's context with it."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    public, private = directory / f"{name}.pem", directory / f"{name}.key"
-    public.write_bytes(made.public_bytes(Encoding.PEM))
-    private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(public, private)
-    return str(public), context
-
-
-def test_a_receiver_with_a_trusted_certificate_of_its_name_is_reached(tmp_path: Path) -> None:
-    trusted, context = certificate(tmp_path, "worker.test")
-    names = Names(worker_test=[["127.0.0.1"]])
-    with receiving(tls=context) as receiver, pushing(resolve=names, ca_file=trusted) as pushed:
-        pushed.offer(receiver.url(host="worker.test"))
-
-        assert pushed.outcome() == ("execute", "success")
-
-
-@pytest.mark.parametrize("trusting", [True, False])
-def test_a_receiver_with_another_certificate_gets_nothing(trusting: bool, tmp_path: Path) -> None:
-    trusted, context = certificate(tmp_path, "worker.test")
-    names = Names(worker_test=[["127.0.0.1"]], other_test=[["127.0.0.1"]])
-    host = "other.test" if trusting else "worker.test"
-    with receiving(tls=context) as receiver:
-        with pushing(resolve=names, ca_file=trusted if trusting else None) as pushed:
-            pushed.offer(receiver.url(host=host))
-
-            assert pushed.outcome() == ("execute", "error")
-        assert receiver.pushes == []
