@@ -211,8 +211,9 @@ class Response(Struct, frozen=True, gc=False):
     """The answer to one request; which fields are set follows from its kind and status.
 
     `action` is the inner answer of a fence. `resumed` (ours, task.acquire only) names the
-    awaited promises whose settlement woke the task. `error` is a text for people, set
-    exactly when `status` is 400 or above.
+    awaited promises whose settlement woke the task. `partial` (ours) says that `preload` may
+    lack some of what is recorded. `error` is a text for people, set exactly when `status` is
+    400 or above.
     """
 
     status: int
@@ -222,6 +223,7 @@ class Response(Struct, frozen=True, gc=False):
     preload: Sequence[Promise] = ()
     action: Response | None = None
     resumed: Sequence[str] = ()
+    partial: bool = False
     promises: Sequence[Promise] | None = None
     tasks: Sequence[Task] | None = None
     schedules: Sequence[Schedule] | None = None
