@@ -3,7 +3,7 @@
 Field names are those of protocol 2026-04-01, section 3. A request travels unchanged from
 the caller to the machine; `wire` gives it its JSON form. `preload` on task requests is
 ours: False asks the machine to leave the preload out of the answer (on the wire it is
-always True).
+a key of the head that other servers ignore).
 """
 
 from __future__ import annotations

@@ -182,8 +182,8 @@ def _halves(requests: Sequence[Request]) -> list[Request] | None:
     wire: list[Request] = []
     for request in requests:
         if type(request) is TaskFence and type(request.action) is PromiseWrite:
-            wire.append(TaskFence(request.id, request.version, request.action.create))
-            wire.append(TaskFence(request.id, request.version, request.action.settle))
+            wire.append(TaskFence(request.id, request.version, request.action.create, request.preload))
+            wire.append(TaskFence(request.id, request.version, request.action.settle, request.preload))
         else:
             wire.append(request)
     return wire
