@@ -91,10 +91,15 @@ def resolve(
     return RootCall(name, found, version, signature, data, headers, address(opts.target or group), text, kept)
 
 
-def creation(id: str, call: RootCall, opts: Options, now: int) -> PromiseCreate:
-    """The request that creates the promise of `call`; `now` is in milliseconds since the epoch."""
+def creation(id: str, call: RootCall, opts: Options, now: int, origin: str) -> PromiseCreate:
+    """The request that creates the promise of `call`.
+
+    Args:
+        now: milliseconds since the epoch.
+        origin: the root that `id` belongs to in the service's dialect; mostly `id` itself.
+    """
     tags = {
-        ORIGIN: id.partition(":")[0],
+        ORIGIN: origin,
         BRANCH: id,
         PARENT: id,
         SCOPE: "global",

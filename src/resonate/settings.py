@@ -33,11 +33,12 @@ MEMORY: Final = "memory:"
 
 LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
+SERVER: Final = ("http", "https")
+"""Schemes of a URL that names a server."""
+
 _LATER: Final = {
     "postgres": "PostgreSQL",
     "postgresql": "PostgreSQL",
-    "http": "a Resonate server",
-    "https": "a Resonate server",
 }
 
 
@@ -45,11 +46,13 @@ _LATER: Final = {
 class Settings:
     """What a client was told, resolved. `url` None means: in the memory of this process.
 
-    `file` is where a `sqlite:` URL points to, fixed when the client is made.
+    `file` is where a `sqlite:` URL points to, fixed when the client is made; `server` is the
+    URL of a server.
     """
 
     url: str | None
     file: location.Location | None
+    server: str | None
     auth: tuple[str, str] | None
     token: str | None
     group: str
@@ -139,7 +142,8 @@ def resolve(
     user = env.get("RESONATE_USERNAME")
     return Settings(
         url=url,
-        file=None if url is None else location.parse(url),
+        file=location.parse(url) if url is not None and urlsplit(url).scheme == "sqlite" else None,
+        server=url if url is not None and urlsplit(url).scheme in SERVER else None,
         auth=tuple(auth) if auth else ((user, env.get("RESONATE_PASSWORD", "")) if user else None),
         token=token or env.get("RESONATE_TOKEN") or None,
         group=group,
@@ -165,6 +169,8 @@ def check_url(url: str | None) -> str | None:
     scheme = urlsplit(url).scheme
     if scheme == "sqlite":
         return url
+    if scheme in SERVER:
+        return _check_server(url, shown)
     if scheme in _LATER:
         raise NotSupported(
             f"url {shown!r} asks for {_LATER[scheme]}, which this version of resonate does not have yet. "
@@ -174,6 +180,17 @@ def check_url(url: str | None) -> str | None:
         f"url {shown!r} is of no known kind; known are sqlite:///FILE, postgresql://..., http(s)://HOST, "
         "or no url at all for the memory of this process"
     )
+
+
+def _check_server(url: str, shown: str) -> str:
+    try:
+        parts = urlsplit(url)
+        named = parts.hostname is not None and parts.port != 0
+    except ValueError as error:
+        raise ValueError(f"url {shown!r} is no address of a server: {error}") from None
+    if not named or parts.query or parts.fragment or not url.isascii() or any(c.isspace() for c in url):
+        raise ValueError(f"url {shown!r} is no address of a server: write http://HOST:PORT or http://HOST:PORT/PATH")
+    return url
 
 
 def level_of(log_level: object) -> int:

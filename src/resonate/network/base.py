@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final, Protocol
 
+from resonate.protocol.ids import Dialect
 from resonate.protocol.records import Message
 from resonate.protocol.requests import Request, Response
 
@@ -30,6 +31,14 @@ class Network(Protocol):
 
     group: str
     pid: str
+
+    @property
+    def dialect(self) -> Dialect:
+        """How the service wants the ids of what we create there.
+
+        Raises:
+            ResonateStoreError: it had to be asked and is out of reach.
+        """
 
     def start(self) -> None:
         """Begin to receive messages. Idempotent."""
@@ -90,8 +99,13 @@ class Network(Protocol):
             NotSupported: what is behind this network cannot.
         """
 
-    def listen(self, wake: Callable[[], None]) -> None:
-        """Have `wake` called, on any thread and briefly, when `take` may have something."""
+    def listen(self, wake: Callable[[], None], reopened: Callable[[], None] | None = None) -> None:
+        """Have `wake` called, on any thread and briefly, when `take` may have something.
+
+        Args:
+            reopened: called likewise when messages may have been lost, so that whatever is
+                waited for has to be asked for again; never by a network that loses none.
+        """
 
     def take(self, limit: int, leave: Collection[str] = (), offers: int = ANY) -> list[Message]:
         """Up to `limit` messages for this client; empty when there are none. Never blocks.

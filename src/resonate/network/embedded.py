@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from resonate.network.base import ANY, Work
+from resonate.protocol.ids import TODAY
 from resonate.protocol.records import Message
 from resonate.protocol.requests import Request, Response
 from resonate.service.delivery import Subscription
@@ -27,6 +28,7 @@ class EmbeddedNetwork:
         self.group = group
         self.pid = pid
         self.near = True
+        self.dialect = TODAY
         self.inline = service.storage.immediate
         self.now = service.now
         self._catch_all = catch_all
@@ -71,7 +73,7 @@ class EmbeddedNetwork:
         """Delete the finished tree of `id`; see `Network.purge`."""
         self.service.purger.purge(id)
 
-    def listen(self, wake: Callable[[], None]) -> None:
+    def listen(self, wake: Callable[[], None], reopened: Callable[[], None] | None = None) -> None:
         """Have `wake` called when `take` may have something."""
         self._wake = wake
 

@@ -17,14 +17,16 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
 from resonate.clock import Clock, SystemClock
-from resonate.errors import NotSupported, ResonateStoreError
+from resonate.errors import ResonateStoreError
 from resonate.models.message_source import Mesg, MessageSource
 from resonate.models.store import Store
-from resonate.network.base import ANY, Work
+from resonate.network.apart import Apart
+from resonate.network.base import ANY
 from resonate.network.legacy_records import promise_told
 from resonate.network.legacy_store import OldStore
 from resonate.network.legacy_tasks import OldTasks
 from resonate.protocol.chain import holds
+from resonate.protocol.ids import TODAY
 from resonate.protocol.records import PENDING, Execute, Message, Promise, Unblock
 from resonate.protocol.requests import (
     PromiseCreate,
@@ -65,7 +67,7 @@ FAR: Final = 2**53 - 1
 _LOG: Final = logging.getLogger("resonate.network")
 
 
-class LegacyNetwork:
+class LegacyNetwork(Apart):
     """The network of a client whose store and message source are the user's own.
 
     Args:
@@ -76,6 +78,7 @@ class LegacyNetwork:
 
     near = False
     inline = False
+    dialect = TODAY
 
     def __init__(
         self, store: Store, message_source: MessageSource, group: str, pid: str, clock: Clock | None = None
@@ -144,43 +147,11 @@ class LegacyNetwork:
         """`send` on a thread of the loop's executor: a user's store may block."""
         return await asyncio.to_thread(self.send, requests, chain=chain)
 
-    def transact(self, work: Work, seconds: float) -> list[Response]:
-        """A user's own store lends no connection.
+    def keeper(self) -> str:
+        """What keeps the promises, for errors."""
+        return f"the store {type(self.old.store).__name__}"
 
-        Raises:
-            NotSupported: always.
-        """
-        raise self._no_database()
-
-    def write_in(self, connection: Any, requests: Sequence[Request]) -> list[Response]:
-        """A user's own store shares no transaction.
-
-        Raises:
-            NotSupported: always.
-        """
-        raise self._no_database()
-
-    def is_committed(self, id: str) -> bool:
-        """Nothing is ever written within a transaction of the user's.
-
-        Raises:
-            NotSupported: always.
-        """
-        raise self._no_database()
-
-    def _no_database(self) -> NotSupported:
-        name = type(self.old.store).__name__
-        return NotSupported(f"the store {name} has no database of ours that something could be committed together with")
-
-    def purge(self, id: str) -> None:
-        """A user's own store has no way to delete a tree.
-
-        Raises:
-            NotSupported: always.
-        """
-        raise NotSupported(f"{id} cannot be purged: the store {type(self.old.store).__name__} has no way to delete it")
-
-    def listen(self, wake: Callable[[], None]) -> None:
+    def listen(self, wake: Callable[[], None], reopened: Callable[[], None] | None = None) -> None:
         """Have `wake` called when `take` may have something."""
         self._wake = wake
 

@@ -107,7 +107,7 @@ class Worker:
 
     def start(self) -> None:
         """Begin to take messages. Idempotent."""
-        self.network.listen(self.intake.wake)
+        self.network.listen(self.intake.wake, lambda: self.later(0, self.watch.renew))
         self.network.start()
 
     def stop(self, timeout: float | None = None) -> None:
@@ -149,9 +149,12 @@ class Worker:
         """Whether no further execution may be begun from outside."""
         return len(self.held) >= self.max_concurrent and not self.stopped
 
-    def hold(self, promise: Promise, version: int, preload: Sequence[Promise], root: Call) -> Held:
-        """Take charge of an acquired task."""
-        execution = Execution(promise, version, preload, self.network.now, root)
+    def hold(
+        self, promise: Promise, version: int, preload: Sequence[Promise], root: Call, *, complete: bool = True
+    ) -> Held:
+        """Take charge of an acquired task; `complete` says that `preload` is all that is recorded of it."""
+        network = self.network
+        execution = Execution(promise, version, preload, network.now, root, complete=complete, dialect=network.dialect)
         held = Held(execution)
         held.since = self._clock()
         self.held[promise.id] = held
