@@ -42,6 +42,14 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]
     storage.close()
 
 
+def holding(release: threading.Event) -> Callable[[Push, Reply], None]:
+    def answer(push: Push, reply: Reply) -> None:
+        release.wait(PATIENCE)
+        reply.send(200)
+
+    return answer
+
+
 # What arrives.
 
 
@@ -268,15 +276,20 @@ def test_a_failure_is_reported_once_and_again_after_a_success(caplog: pytest.Log
     ]
 
 
+def test_news_under_way_is_not_sent_again_when_the_outbox_is_gone_through() -> None:
+    release = threading.Event()
+    with receiving(holding(release)) as receiver, pushing() as pushed:
+        pushed.news(receiver.url("/first"))
+        receiver.wait(1)
+
+        pushed.service.subscribe(Subscription("g", "p", lambda: None))  # another receiver: all that waits is routed
+        pushed.offer(receiver.url("/second"))
+
+        assert [got.path for got in receiver.wait(2)] == ["/first", "/second"]
+        release.set()
+
+
 # Bounds.
-
-
-def holding(release: threading.Event) -> Callable[[Push, Reply], None]:
-    def answer(push: Push, reply: Reply) -> None:
-        release.wait(PATIENCE)
-        reply.send(200)
-
-    return answer
 
 
 def test_no_more_requests_are_under_way_than_allowed(storage: Storage) -> None:
@@ -467,6 +480,21 @@ def test_messages_survive_a_storage_that_fails(failures: int, monkeypatch: pytes
 
         assert {got.path for got in receiver.wait(2)} == {"/news", "/offer"}
         pushed.pusher.stop()
+
+
+def test_news_waits_on_when_it_cannot_be_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(push, "AFTER_FAILURE", 0.01)
+    storage = Failing()
+
+    def answer(push: Push, reply: Reply) -> None:
+        storage.failures = 3 if len(receiver.pushes) == 1 else 0
+        reply.send(500 if len(receiver.pushes) == 1 else 200)
+
+    with receiving(answer) as receiver, pushing(storage) as pushed:
+        pushed.news(receiver.url())
+
+        assert pushed.until(("unblock", "success"))
+        assert emptied(pushed)
 
 
 def test_news_that_cannot_be_removed_is_delivered_again(caplog: pytest.LogCaptureFixture) -> None:
