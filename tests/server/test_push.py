@@ -5,20 +5,18 @@ from __future__ import annotations
 import logging
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from resonate.clock import SettableClock
-from resonate.errors import StorageUnavailable
 from resonate.protocol.requests import (
     PromiseCreate,
     PromiseRegisterListener,
     PromiseSettle,
     TaskAcquire,
 )
-from resonate.protocol.rows import Send
 from resonate.server import push
 from resonate.service.delivery import Subscription
 from resonate.signing import SIGNATURE
@@ -40,6 +38,14 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]
     )
     yield storage
     storage.close()
+
+
+def holding(release: threading.Event) -> Callable[[Push, Reply], None]:
+    def answer(push: Push, reply: Reply) -> None:
+        release.wait(PATIENCE)
+        reply.send(200)
+
+    return answer
 
 
 # What arrives.
@@ -268,15 +274,22 @@ def test_a_failure_is_reported_once_and_again_after_a_success(caplog: pytest.Log
     ]
 
 
+def test_news_under_way_is_not_sent_again_when_the_outbox_is_gone_through() -> None:
+    release = threading.Event()
+    with receiving(holding(release)) as receiver, pushing() as pushed:
+        pushed.news(receiver.url("/first"))
+        receiver.wait(1)
+
+        pushed.service.subscribe(Subscription("g", "p", lambda: None))  # another receiver: all that waits is routed
+        pushed.offer(receiver.url("/second"))
+
+        receiver.wait(2)
+        release.set()
+        assert emptied(pushed)
+        assert [got.path for got in receiver.pushes] == ["/first", "/second"]
+
+
 # Bounds.
-
-
-def holding(release: threading.Event) -> Callable[[Push, Reply], None]:
-    def answer(push: Push, reply: Reply) -> None:
-        release.wait(PATIENCE)
-        reply.send(200)
-
-    return answer
 
 
 def test_no_more_requests_are_under_way_than_allowed(storage: Storage) -> None:
@@ -426,91 +439,3 @@ def test_starting_and_stopping_twice_does_nothing_more() -> None:
         pushed.pusher.start()
 
         assert not any(thread.name == "resonate-push" for thread in threading.enumerate())
-
-
-# Trouble below.
-
-
-class Failing(MemoryStorage):
-    """Fails as often as it is told to, when messages are read or removed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.failures = 0
-
-    def peek(self, keys: Sequence[tuple[str, ...]]) -> list[Send]:
-        self._fail()
-        return super().peek(keys)
-
-    def take(self, keys: Sequence[tuple[str, ...]]) -> list[Send]:
-        self._fail()
-        return super().take(keys)
-
-    def _fail(self) -> None:
-        if self.failures:
-            self.failures -= 1
-            raise StorageUnavailable("no room")
-
-
-@pytest.mark.parametrize("failures", [1, 2, 3, 5])
-def test_messages_survive_a_storage_that_fails(failures: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(push, "AFTER_FAILURE", 0.01)
-    storage = Failing()
-    with receiving() as receiver:
-        pushed = Pushed(storage)
-        pushed.news(receiver.url("/news"))
-        pushed.offer(receiver.url("/offer"))
-        storage.failures = failures
-        pushed.pusher.start()
-
-        pushed.until(("unblock", "success"), ("execute", "success"))
-
-        assert {got.path for got in receiver.wait(2)} == {"/news", "/offer"}
-        pushed.pusher.stop()
-
-
-def test_news_that_cannot_be_removed_is_delivered_again(caplog: pytest.LogCaptureFixture) -> None:
-    storage = Failing()
-
-    def answer(push: Push, reply: Reply) -> None:
-        storage.failures = 1 if len(receiver.pushes) == 1 else 0
-        reply.send(200)
-
-    with receiving(answer) as receiver, pushing(storage) as pushed:
-        pushed.news(receiver.url())
-
-        receiver.wait(2)
-
-        assert emptied(pushed)
-        assert "is delivered and will be again" in caplog.text
-
-
-def test_a_message_that_another_process_has_put_into_the_file_is_pushed(tmp_path: Path) -> None:
-    location = Location(f"{tmp_path}/a.db", synchronous="off")
-    ours, theirs = SqliteStorage(location), SqliteStorage(location)
-    try:
-        with receiving() as receiver, pushing(ours):
-            other = Pushed(theirs)
-            other.news(receiver.url("/news"))
-            other.offer(receiver.url("/offer"))
-
-            assert {got.path for got in receiver.wait(2)} == {"/news", "/offer"}
-    finally:
-        ours.close()
-        theirs.close()
-
-
-def test_two_servers_of_one_file_leave_nothing_undelivered(tmp_path: Path) -> None:
-    location = Location(f"{tmp_path}/a.db", synchronous="off")
-    stores = [SqliteStorage(location), SqliteStorage(location)]
-    try:
-        with receiving() as receiver, pushing(stores[0]) as one, pushing(stores[1]) as two:
-            for n in range(20):
-                one.news(receiver.url(f"/{n}"), f"promise{n}")
-            while len({got.path for got in receiver.wait(len(receiver.pushes))}) < 20:
-                receiver.wait(len(receiver.pushes) + 1)
-
-            assert emptied(one) or emptied(two)
-    finally:
-        for store in stores:
-            store.close()

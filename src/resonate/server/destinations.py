@@ -24,7 +24,7 @@ from resonate.errors import UsageError
 LOOKUPS: Final = 16
 """Names that are looked up at the same time; a look-up holds a thread for as long as the name server takes."""
 
-_GLOBAL_V6: Final = IPv6Network("2000::/3")  # everything else is local, special or not given out
+_GLOBAL_V6: Final = IPv6Network("2000::/3")  # everything else is local, special (IPv4 in IPv6 form) or not given out
 _EMBEDDING_V6: Final = (
     IPv6Network("2001::/32"),  # Teredo
     IPv6Network("2002::/16"),  # 6to4
@@ -191,11 +191,8 @@ def _literal(host: str) -> Ip | None:
 
 def _not_public(address: Ip) -> str | None:
     """Why `address` is not public; None if it is."""
-    if isinstance(address, IPv6Address):
-        if address.ipv4_mapped is not None:
-            return "an IPv4 address in IPv6 form"
-        if any(address in network for network in _EMBEDDING_V6):
-            return "an IPv6 address that leads to an IPv4 one"
+    if any(address in network for network in _EMBEDDING_V6):
+        return "an IPv6 address that leads to an IPv4 one"
     for problem in ("unspecified", "loopback", "link_local", "multicast", "private", "reserved"):
         if getattr(address, f"is_{problem}"):
             return problem.replace("_", "-")
