@@ -62,7 +62,9 @@ class Pushed:
         return seen
 
     def waiting(self) -> list[tuple[str, ...]]:
-        return [send.key for send in self.service.storage.outbox()]
+        """What is in the outbox, but for offers of a file: those stay until their task is acquired."""
+        storage = self.service.storage
+        return [send.key for send in storage.outbox() if not (storage.shared and send.key[0] == "execute")]
 
 
 @contextmanager

@@ -308,7 +308,8 @@ def test_no_more_requests_are_under_way_than_allowed(storage: Storage) -> None:
         for n in range(20):
             pushed.offer(receiver.url(), f"task{n}")
         receiver.wait(4)
-        assert len(pushed.waiting()) == 16  # the rest has not been taken
+        if not pushed.service.storage.shared:
+            assert len(pushed.waiting()) == 16  # the rest has not been taken
 
         release.set()
 
