@@ -123,7 +123,7 @@ def test_recorded_answers_are_ours(recording: str, answer: Answer) -> None:
 
 @pytest.mark.parametrize("name", QUESTIONS)
 def test_where_they_part_we_take_the_recommended_side(name: str, answer: Answer) -> None:
-    assert _side(QUESTIONS[name], answer) == SIDES[name]
+    assert side_of(QUESTIONS[name], answer) == SIDES[name]
 
 
 @pytest.mark.parametrize("name", QUESTIONS)
@@ -136,7 +136,7 @@ def test_in_strict_mode_we_take_the_side_of_the_specification(name: str) -> None
         handle = partial(_handle, service)
         return wire.answer(body, handle, debug=True, strict=True)
 
-    side = _side(player.Sequence(question.name, question.question, asked), answer)
+    side = side_of(player.Sequence(question.name, question.question, asked), answer)
 
     assert side in ((NEITHER,) if name in DATA_OF_NEITHER else (SPECIFICATION, BOTH))
 
@@ -145,7 +145,7 @@ def _handle(service: Service, request: Request, now: int | None) -> Response:
     return service.handle([request], trusted=True, now=now)[0]
 
 
-def _side(question: player.Sequence, answer: Answer) -> str:
+def side_of(question: player.Sequence, answer: Answer) -> str:
     alive = {"expect", "spec"}
     for played in player.play(question, answer):
         alive = {side for side in alive if player.same(played.step.get(side, played.step["expect"]), played.got)}
