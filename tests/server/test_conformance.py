@@ -1,4 +1,4 @@
-"""The recorded conversations with the official server, over HTTP: through sockets, headers and both storages."""
+"""The recorded conversations with the official server, over HTTP: sockets, headers and both ways to a storage."""
 
 from __future__ import annotations
 

@@ -226,7 +226,7 @@ class Application(Starlette):
         await self.hub.finish()
         intake, self._intake = self._intake, None
         if intake is not None:
-            intake.close()
+            await intake.close()
 
     # ---- beside the protocol -------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ class Intake(Protocol):
     async def ask(self, requests: Sequence[Request], chain: bool, now: int | None) -> list[Response]:
         """The answers, one to each request or up to the one that broke the chain; never raises for a storage."""
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Answer what is under way and free the thread. Idempotent."""
 
 
@@ -45,7 +45,7 @@ class Direct:
             call.error = error
         return answers_of(call)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """There is nothing to free."""
 
 
@@ -76,13 +76,13 @@ class Committer:
         self._arrived.append((call, answered))
         return answers_of(await answered)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Answer what is under way and free the thread. Idempotent."""
         if not self._closed:
             self._closed = True
             self._hand_over()
             self._waiting.put(None)
-            self._thread.join()
+            await asyncio.to_thread(self._thread.join)  # a storage that hangs keeps nobody from being told
 
     def _hand_over(self) -> None:
         arrived, self._arrived = self._arrived, []

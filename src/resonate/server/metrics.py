@@ -6,10 +6,13 @@ counted under one label, so that nobody can make labels without bound.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, make_asgi_app
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 from starlette.types import ASGIApp
 
 from resonate.protocol.shapes import READERS
@@ -22,9 +25,13 @@ BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.
 
 
 class Metrics:
-    """The counters of one server; two servers in one process share none."""
+    """The counters of one server; two servers in one process share none.
 
-    def __init__(self) -> None:
+    Args:
+        scheduled: tells how many promises schedules have created so far.
+    """
+
+    def __init__(self, scheduled: Callable[[], int]) -> None:
         self.registry = CollectorRegistry()
         self._requests = Counter(
             "resonate_request_total", "Requests answered", ("kind", "status"), registry=self.registry
@@ -40,9 +47,7 @@ class Metrics:
         self._deliveries = Counter(
             "resonate_deliveries_total", "What became of messages", ("status",), registry=self.registry
         )
-        self._scheduled = Counter(
-            "resonate_schedule_promises_total", "Promises created by schedules", registry=self.registry
-        )
+        self.registry.register(_Scheduled(scheduled))
         # a labelled child is found through a lock and a tuple of strings: remember the few there are
         self._count: dict[tuple[str, int], Callable[[], None]] = {}
         self._observe: dict[str, Callable[[float], None]] = {}
@@ -70,11 +75,18 @@ class Metrics:
         self._messages.labels(kind).inc()
         self._deliveries.labels(status).inc()
 
-    def scheduled(self, promises: int) -> None:
-        """A schedule has created so many promises."""
-        self._scheduled.inc(promises)
-
     def app(self) -> ASGIApp:
         """What answers `/metrics`."""
         exposition: ASGIApp = make_asgi_app(registry=self.registry)
         return exposition
+
+
+class _Scheduled(Collector):
+    """What the service counts itself, read when somebody asks."""
+
+    def __init__(self, scheduled: Callable[[], int]) -> None:
+        self._scheduled = scheduled
+
+    def collect(self) -> Iterator[Metric]:
+        text = "Promises created by schedules"
+        yield CounterMetricFamily("resonate_schedule_promises", text, value=self._scheduled())

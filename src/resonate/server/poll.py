@@ -12,7 +12,7 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice, zip_longest
@@ -168,6 +168,11 @@ class Hub:
                 pass
         finally:
             self._leave(stream)
+
+    @property
+    def streams(self) -> Collection[Stream]:
+        """All streams there are."""
+        return self._streams.keys()
 
     @property
     def closed(self) -> bool:
@@ -356,14 +361,17 @@ class Hub:
 
     async def _write(self, stream: Stream, sends: list[Send]) -> None:
         """Write messages to a stream; if it goes away meanwhile they go back, perhaps for a second time."""
-        chunk = b""
+        chunk, size = b"", 0
         for send in sends:
             chunk += b"data: " + wire.encode_message(send.message, self._settings.server_url) + b"\n\n"
             if len(chunk) >= CHUNK:
+                size += len(chunk)
                 await self._body(stream, chunk)
                 chunk = b""
         if chunk:
             await self._body(stream, chunk)
+        if size:
+            await self._body(stream, b"")  # returns when the peer has read enough for more to be written
         await asyncio.sleep(0)  # a connection lost before we wrote has said so by now
         if stream.gone:
             self._back += sends

@@ -47,9 +47,12 @@ class Server:
     def __init__(self, service: Service, settings: Settings | None = None, listening: Listening | None = None) -> None:
         self.service = service
         self.listening = listening or Listening()
-        self._metrics = Metrics() if self.listening.metrics_port is not None else None
+        counted = service.timers
+        wanted = self.listening.metrics_port is not None
+        self._metrics = Metrics(lambda: counted.occurrences) if wanted else None
         self.app: Application = create_app(service, settings, self._metrics)
         _check_certificate(self.listening)
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._sockets: list[socket.socket] = []
         self._socket = self._bind(self.listening.port)
         self.port: int = self._socket.getsockname()[1]
@@ -83,7 +86,14 @@ class Server:
         """Have `run` drain and return. From any thread; idempotent."""
         self._main.should_exit = True
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop of a server that runs."""
+        assert self._loop is not None, "the server does not run yet"
+        return self._loop
+
     async def _serve(self, ready: Callable[[], None] | None) -> None:
+        self._loop = asyncio.get_running_loop()
         self.service.start()
         second: asyncio.Task[None] | None = None
         try:
@@ -182,7 +192,9 @@ class ServerThread:
     def stop(self) -> None:
         """Drain and end; returns when all is freed. Idempotent."""
         self.server.stop()
-        if self._thread.ident is not None:
+        if self._thread.ident is None:
+            self.server.close()
+        else:
             self._thread.join()
 
     def __enter__(self) -> ServerThread:

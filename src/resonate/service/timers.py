@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from resonate.errors import ResonateStoreError
 from resonate.protocol import steps
 from resonate.protocol.footprint import Footprint
+from resonate.protocol.rows import PromiseRow
 from resonate.storage.base import PROMISE, SCHEDULE, TASK, Timer, Transaction
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class Timers:
         self._paused = False
         self._stopped = False
         self.wakes_at = NEVER
+        self.occurrences = 0
+        """Promises that schedules have created here."""
 
     def start(self) -> None:
         """Start the thread. Idempotent."""
@@ -86,25 +89,31 @@ class Timers:
         due.sort(key=lambda timer: _ORDER[timer[0]])
         transaction = service.storage.begin(lambda: _footprint(due))
         try:
-            self._apply(transaction, due, now)
+            occurrences = self._apply(transaction, due, now)
             transaction.commit()
         except BaseException:
             transaction.rollback()
             service.storage.put_back(due)
             raise
+        self.occurrences += occurrences
         return len(due)
 
     def fire_within(self, transaction: Transaction, now: int) -> None:
         """Fire all that is due, to a fixed point, in a transaction that is under way."""
         while due := self._service.storage.due(now, EVERYTHING):
             due.sort(key=lambda timer: _ORDER[timer[0]])
-            self._apply(transaction, due, now)
+            self.occurrences += self._apply(transaction, due, now)
 
-    def _apply(self, transaction: Transaction, due: list[Timer], now: int) -> None:
+    def _apply(self, transaction: Transaction, due: list[Timer], now: int) -> int:
+        """Fire timers; how many promises schedules have created."""
+        created = 0
         for kind, id in due:
             effects = _STEPS[kind](transaction, self._service.rules, id, now)
             if effects:
                 transaction.apply(effects)
+                if kind == SCHEDULE:
+                    created += sum(1 for effect in effects if isinstance(effect, PromiseRow))
+        return created
 
     def _run(self) -> None:
         service, failed = self._service, ""

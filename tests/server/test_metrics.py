@@ -1,0 +1,93 @@
+"""Metrics: the official names, and no label that a client can make up."""
+
+from __future__ import annotations
+
+import http.client
+
+from resonate.protocol import requests as rq
+from resonate.server.base import Listening
+from resonate.server.running import Server
+from tests.server.serving import LATER, PATIENCE, Client, Listener, envelope, serving
+
+SCHEDULE = {
+    "id": "s",
+    "cron": "* * * * *",
+    "promiseId": "{{.id}}.{{.timestamp}}",
+    "promiseTimeout": 1000,
+    "promiseParam": {},
+    "promiseTags": {"resonate:target": "poll://any@g"},
+}
+
+
+def metrics(server: Server) -> dict[str, float]:
+    assert server.metrics_port is not None
+    connection = http.client.HTTPConnection("127.0.0.1", server.metrics_port, timeout=PATIENCE)
+    connection.request("GET", "/metrics")
+    answer = connection.getresponse()
+    text = answer.read().decode()
+    connection.close()
+    assert answer.status == 200
+    assert (answer.getheader("content-type") or "").startswith("text/plain")
+    rows = [line.rpartition(" ") for line in text.splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, _, value in rows}
+
+
+def test_requests_are_counted_by_kind_and_status_and_unknown_kinds_under_one_label() -> None:
+    with serving(listening=Listening(port=0, metrics_port=0)) as server:
+        client = Client(server)
+        client.send(rq.PromiseCreate("a", LATER))
+        client.batch([envelope("promise.get", {"id": "a"}), envelope("promise.get", {"id": "b"}), b"[]"])
+        for number in range(50):
+            client.answer(envelope(f"made.up.{number}", {}))
+
+        found = metrics(server)
+        client.close()
+
+    assert found['resonate_request_total{kind="promise.create",status="200"}'] == 1
+    assert found['resonate_request_total{kind="promise.get",status="200"}'] == 1
+    assert found['resonate_request_total{kind="promise.get",status="404"}'] == 1
+    assert found['resonate_request_total{kind="unknown",status="400"}'] == 51
+    assert found['resonate_request_duration_seconds_count{kind="promise.get"}'] == 2
+    assert [name for name in found if "made.up" in name] == []
+
+
+def test_messages_and_their_deliveries_are_counted() -> None:
+    with serving(listening=Listening(port=0, metrics_port=0)) as server:
+        client, listener = Client(server), Listener(server)
+        for number in range(3):
+            client.send(rq.PromiseCreate(f"t{number}", LATER, tags={"resonate:target": "poll://any@g"}))
+            listener.offer()
+        client.send(rq.PromiseGet("t0"))
+
+        found = metrics(server)
+        client.close()
+        listener.close()
+
+    assert found['resonate_messages_total{kind="execute"}'] == 3
+    assert found['resonate_deliveries_total{status="success"}'] == 3
+
+
+def test_promises_of_schedules_are_counted() -> None:
+    with serving(listening=Listening(port=0, metrics_port=0), debug=True) as server:
+        client = Client(server)
+        client.ask("debug.start", {})
+        assert client.ask("schedule.create", SCHEDULE, **{"resonate:debug_time": 0})[0] == 200
+        assert client.ask("debug.tick", {"time": 180_000})[0] == 200
+
+        found = metrics(server)
+        client.close()
+
+    assert found["resonate_schedule_promises_total"] == 3
+
+
+def test_two_servers_count_apart_and_one_without_a_port_has_no_metrics() -> None:
+    listening = Listening(port=0, metrics_port=0)
+    with serving(listening=listening) as one, serving(listening=listening) as two, serving() as none:
+        client = Client(one)
+        client.send(rq.PromiseGet("a"))
+        client.close()
+
+        name = 'resonate_request_total{kind="promise.get",status="404"}'
+        assert metrics(one)[name] == 1
+        assert name not in metrics(two)
+        assert none.metrics_port is None
