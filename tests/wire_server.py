@@ -38,7 +38,9 @@ from resonate.protocol.requests import (
 from resonate.service.service import Service, Subscription
 from resonate.storage.memory import MemoryStorage
 
-Fault = Literal["cut before", "cut after", "cut within", "500", "503", "502 after", "garbage", "silence", "wrong corrId"]
+Fault = Literal[
+    "cut before", "cut after", "cut within", "500", "503", "502 after", "garbage", "silence", "wrong corrId"
+]
 
 SWEEP = 0.3
 """Seconds between two sweeps of a foreign server's outbox."""
