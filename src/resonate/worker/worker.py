@@ -313,6 +313,8 @@ class Worker:
             for answer in answers:
                 if answer.promise is not None:
                     held.execution.settle(answer.promise)
+        if held.execution.arrivals:
+            self.loop.pump(held)
 
     # ---- the other ways to end ------------------------------------------------------------------------
 

@@ -126,14 +126,11 @@ class Connection:
         self._timeout = timeout
         self._rest = b""
         try:
-            self.socket: socket.socket = socket.create_connection((server.host, server.port), CONNECT)
-            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if server.secure:
-                import ssl  # costs 10 ms to import, and most servers next door speak plain HTTP
-
-                self.socket = ssl.create_default_context().wrap_socket(self.socket, server_hostname=server.host)
+            plain = socket.create_connection((server.host, server.port), CONNECT)
         except OSError as error:
             raise Lost(f"cannot connect: {error}", sent=False) from None
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket = _secured(plain, server.host) if server.secure else plain
         self.socket.settimeout(timeout)
 
     def ask(self, request: bytes) -> Answer:
@@ -315,6 +312,16 @@ class Connections:
             if connection.idle():
                 return connection
             connection.close()
+
+
+def _secured(plain: socket.socket, host: str) -> socket.socket:
+    import ssl  # costs 10 ms to import, and most servers next door speak plain HTTP
+
+    try:
+        return ssl.create_default_context().wrap_socket(plain, server_hostname=host)
+    except OSError as error:
+        plain.close()
+        raise Lost(f"cannot connect: {error}", sent=False) from None
 
 
 def _parse_head(head: bytes) -> tuple[int, dict[bytes, bytes], bool]:
