@@ -7,7 +7,7 @@ const resonate = new Resonate({ url, group, ttl: 2000 });
 
 resonate.register("add", (ctx, a, b) => a + b);
 resonate.register("echo", (ctx, value) => value);
-resonate.register("fail", (ctx, message) => {
+resonate.register("fail", function* (ctx, message) {
   throw new Error(message);
 });
 resonate.register("flow", function* (ctx, target, n) {

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from resonate.context import Context
 from resonate.resonate import Resonate
+from resonate.retry import Never
 
 URL, GROUP = sys.argv[1], sys.argv[2]
 NOTES = Path(sys.argv[3]) if len(sys.argv) > 3 else None
@@ -62,8 +63,9 @@ async def survives(ctx: Context):
 
 async def main():
     resonate = Resonate(url=URL, group=GROUP, ttl=timedelta(seconds=2))
-    for function in (add, echo, fail, flow, waits, leaves, survives):
+    for function in (add, echo, flow, waits, leaves, survives):
         resonate.register(function)
+    resonate.register(fail, retry_policy=Never())
     print("ready", flush=True)
     await asyncio.sleep(3600)
 
