@@ -105,7 +105,8 @@ class Ours:
 
     @staticmethod
     def _fail(ctx: Any, message: str) -> Generator[Any, Any, None]:
-        raise ValueError(message)
+        if message:
+            raise ValueError(message)
         yield  # generators are not tried again
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from resonate.errors import UsageError
 from resonate.server.build import open_server
 from resonate.server.config import KEYS, MASK, TABLE, Key, resolve
+from resonate.server.describing import page
 
 REFUSED_ALONE = {"strict", "server.tls.certificate", "server.tls.key"}
 """Settings that need another one beside them."""
@@ -194,3 +195,9 @@ def test_numbers_come_back_as_they_were_given(keys: list[Key], data: st.DataObje
     assert {path: config[path] for path in KEYS if path not in given} == {
         path: key.default for path, key in KEYS.items() if path not in given
     }
+
+
+def test_the_page_of_settings_is_the_table() -> None:
+    written = Path(__file__).parents[2] / "docs" / "configuration.md"
+
+    assert written.read_text() == page(), "python -m resonate.server.describing > docs/configuration.md"
