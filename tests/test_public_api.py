@@ -39,6 +39,7 @@ NAMES: dict[str, str] = {
         LocalMessageSource LocalStore Poller PromiseClient RemoteStore Schedule ScheduleClient Task TaskClient
         network_for
     """,
+    "resonate.signing": "SIGNATURE TIMESTAMP TOLERANCE sign verify",
     "resonate.testing": """
         CrashReport Crashed Event SettableClock Simulation Stuck Trace World WorldClient crash_at_every_checkpoint
     """,

@@ -17,6 +17,9 @@ FORMS: Final = (
 )
 """The accepted forms, for error texts."""
 
+PUSHED: Final = "http://"
+"""The channel of everything that is sent by HTTP; no group can be called so, since none has a slash."""
+
 _REMEMBERED: Final = 4096  # addresses repeat (one per group, one per process); a bound all the same
 
 
@@ -50,6 +53,14 @@ def parse(address: str) -> Address | None:
             project, _, topic = rest.partition("/")
             return Address("gcps", address) if project and topic else None
     return None
+
+
+def channel(address: str) -> str | None:
+    """What a receiver of messages for `address` listens to: the group, or `PUSHED`; None if nothing delivers there."""
+    found = parse(address)
+    if found is None or found.transport == "gcps":
+        return None
+    return PUSHED if found.transport == "http" else found.group
 
 
 def acceptable_to_specification(address: str) -> bool:

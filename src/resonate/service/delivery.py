@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
 from resonate.clock import Clock
-from resonate.protocol.addresses import Address, parse
+from resonate.protocol.addresses import PUSHED, Address, parse
 from resonate.protocol.records import Message
 from resonate.protocol.rows import Send
 from resonate.storage.base import Storage
@@ -71,6 +71,31 @@ class Subscription:
         """Receive nothing more; what was meant for this receiver goes to others."""
         if self.delivery is not None:
             self.delivery.unsubscribe(self)
+
+
+class Pushing(Subscription):
+    """A receiver of everything that is sent by HTTP.
+
+    Offers are gone from the outbox when they are picked: a lost one is offered again by its
+    timer. Nothing repeats the news of a settled promise, so they stay until `done`.
+    """
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        super().__init__(PUSHED, "", wake)
+
+    def pick(self, limit: int) -> list[Send]:
+        """Up to `limit` messages to deliver now."""
+        self._announced = False
+        return [] if self.delivery is None else self.delivery.pick(limit)
+
+    def again(self, keys: Sequence[Key]) -> list[Send]:
+        """Of messages that were picked, those that are still there to deliver."""
+        return [] if self.delivery is None else self.delivery.again(keys)
+
+    def done(self, keys: Sequence[Key]) -> None:
+        """Messages that were picked are delivered, or given up."""
+        if self.delivery is not None:
+            self.delivery.done(keys)
 
 
 class Delivery:
@@ -148,6 +173,26 @@ class Delivery:
                     offers -= sum(1 for send in found if send.key[0] == "execute")
         return taken
 
+    def pick(self, limit: int) -> list[Send]:
+        """What is to be pushed: offers are taken, news are only read."""
+        with self._lock:
+            keys = _pick(self._groups.get(PUSHED, {}), limit, (), limit)
+        offers = [key for key in keys if key[0] == "execute"]
+        try:
+            return self._storage.take(offers) + self._storage.peek([key for key in keys if key[0] != "execute"])
+        except BaseException:  # nothing may be forgotten that is still in the outbox
+            with self._lock:
+                self._groups.setdefault(PUSHED, {}).update(dict.fromkeys(keys))
+            raise
+
+    def again(self, keys: Sequence[Key]) -> list[Send]:
+        """Messages that are still in the outbox."""
+        return self._storage.peek(keys)
+
+    def done(self, keys: Sequence[Key]) -> None:
+        """Remove messages that were only read."""
+        self._storage.take(keys)
+
     def next_move(self) -> int | None:
         """When the next preference ends, milliseconds since the epoch."""
         return self._moves[0][0] if self._moves else None
@@ -171,8 +216,12 @@ class Delivery:
         woken: list[Subscription] = []
         for send in sends:
             address = parse(send.address)
-            if address is not None and address.transport == "poll":
+            if address is None:
+                continue
+            if address.transport == "poll":
                 woken += self._route_poll(send, address)
+            elif address.transport == "http":
+                woken += self._offer(send.key, PUSHED)
         return woken
 
     def _route_poll(self, send: Send, address: Address) -> list[Subscription]:

@@ -69,12 +69,16 @@ class Storage(Protocol):
     def outbox(self) -> list[Send]:
         """All messages that nobody has taken."""
 
+    def peek(self, keys: Sequence[tuple[str, ...]]) -> list[Send]:
+        """Read messages and leave them in the outbox; those taken back or taken already are missing."""
+
     def take(self, keys: Sequence[tuple[str, ...]]) -> list[Send]:
         """Remove messages from the outbox; those taken back or taken already are missing."""
 
     def watch(self, group: str, changed: Callable[[], None]) -> None:
-        """Have `changed` called, on any thread, when another process may have put a message for `group` into the
-        outbox or changed what is due; `fresh` and `next_due` know then. Never where nothing is shared."""
+        """Have `changed` called, on any thread, when another process may have put a message for `group` (or for
+        `addresses.PUSHED`) into the outbox or changed what is due; `fresh` and `next_due` know then. Never where
+        nothing is shared."""
 
     def claim(self, pid: str) -> list[tuple[str, int]]:
         """Be the one process that goes by `pid`: id and version of each task that a dead one holds under it.

@@ -133,6 +133,10 @@ class MemoryStorage:
     def outbox(self) -> list[Send]:
         return list(self._outbox.values())
 
+    def peek(self, keys: Sequence[tuple[str, ...]]) -> list[Send]:
+        found = (self._outbox.get(key) for key in keys)
+        return [send for send in found if send is not None]
+
     def take(self, keys: Sequence[tuple[str, ...]]) -> list[Send]:
         taken = (self._outbox.pop(key, None) for key in keys)
         return [send for send in taken if send is not None]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, TypeVar
 
-from resonate.protocol.addresses import parse as parse_address
+from resonate.protocol.addresses import channel
 from resonate.protocol.footprint import Footprint
 from resonate.protocol.records import ACQUIRED, Promise, Schedule
 from resonate.protocol.rows import PromiseRow, Send, TaskRow
@@ -40,6 +40,7 @@ _ARRIVED: Final = "SELECT kind, id, listener, body, seq FROM resonate_outbox WHE
 _TAKE: Final = (
     "DELETE FROM resonate_outbox WHERE kind = ? AND id = ? AND listener = ? RETURNING kind, id, listener, body"
 )
+_PEEK: Final = "SELECT kind, id, listener, body FROM resonate_outbox WHERE kind = ? AND id = ? AND listener = ?"
 _THERE: Final = "SELECT 1 FROM resonate_outbox WHERE kind = ? AND id = ? AND listener = ?"
 _LEFT_BY: Final = "SELECT id, body FROM resonate_tasks WHERE pid = ?"
 
@@ -172,6 +173,11 @@ class SqliteStorage:
     def outbox(self) -> list[Send]:
         return self.messages()
 
+    def peek(self, keys: Sequence[tuple[str, ...]]) -> list[Send]:
+        with self._connection.reading():
+            rows = [row for key in keys for row in self._connection.execute(_PEEK, outbox_key(key))]
+        return [codec.decode_send(*row) for row in rows]
+
     def take(self, keys: Sequence[tuple[str, ...]]) -> list[Send]:
         connection = self._connection
         names = [outbox_key(key) for key in keys]
@@ -260,5 +266,5 @@ class SqliteTransaction(Rows):
 
 
 def _groups(sent: Iterable[Send]) -> set[str]:
-    addresses = (parse_address(send.address) for send in sent)
-    return {address.group for address in addresses if address is not None and address.transport == "poll"}
+    channels = (channel(send.address) for send in sent)
+    return {name for name in channels if name is not None}
