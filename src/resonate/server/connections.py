@@ -9,10 +9,12 @@ socket) no timer is ever made.
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+_HEAD: Final = b"HTTP/1.1 "
+_JOINED: Final = 64 * 1024  # bytes of a body that are worth copying to spare a system call
 _TOO_SLOW: Final = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
@@ -21,6 +23,50 @@ def patient(header_timeout: float, request_timeout: float) -> type[asyncio.Proto
     return type(
         "PatientProtocol", (_Connection,), {"header_timeout": header_timeout, "request_timeout": request_timeout}
     )
+
+
+class _OneWrite:
+    """A transport that sends the head of an answer together with what follows it.
+
+    uvicorn writes head and body one after the other, and each write is a system call and a packet:
+    a third of the answers reached their readers in two pieces.
+    """
+
+    __slots__ = ("_held", "_loop", "_transport", "_write", "is_closing", "pause_reading", "resume_reading")
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._held: bytes | None = None
+        self._write = transport.write
+        self.is_closing = transport.is_closing
+        self.pause_reading = transport.pause_reading
+        self.resume_reading = transport.resume_reading
+
+    def write(self, data: bytes) -> None:
+        held = self._held
+        if held is not None:
+            self._held = None
+            self._write(held + data if len(data) < _JOINED else held)
+            if len(data) >= _JOINED:
+                self._write(data)
+        elif data.startswith(_HEAD):
+            self._held = data
+            self._loop.call_soon(self._flush)  # an answer without a body
+        else:
+            self._write(data)
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def _flush(self) -> None:
+        held, self._held = self._held, None
+        if held is not None and not self.is_closing():
+            self._write(held)
 
 
 class _Connection(HttpToolsProtocol):
@@ -37,7 +83,7 @@ class _Connection(HttpToolsProtocol):
     # ---- requests: from the first byte, or the connection, to the last byte -----------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(cast("asyncio.Transport", _OneWrite(transport, self.loop)))
         self._arriving = self.loop.call_later(self.header_timeout, self._too_slow)
 
     def data_received(self, data: bytes) -> None:

@@ -379,16 +379,16 @@ class Hub:
             for send in sends:
                 self._metrics.delivered(send.key[0], "dropped" if stream.gone else "success")
         await self._written(stream)
-
-    async def _written(self, stream: Stream) -> None:
-        """A stream has written what it had."""
-        if self._closed and not stream.gone:
-            await self._body(stream, b"", more=False)
-        stream.writing = False
         if not stream.gone:
             self._alive(stream)
             self._waiting[stream] = self._waiting[stream.group] = None
         self._look()
+
+    async def _written(self, stream: Stream) -> None:
+        """A stream has written what it had; at the end of all streams that is the end of this one too."""
+        if self._closed and not stream.gone:
+            await self._body(stream, b"", more=False)
+        stream.writing = False
 
     async def _body(self, stream: Stream, body: bytes, more: bool = True) -> None:
         try:
@@ -417,6 +417,8 @@ class Hub:
     async def _say(self, stream: Stream) -> None:
         await self._body(stream, _COMMENT)
         await self._written(stream)
+        if self._waiting:
+            self._look()
 
     def _alive(self, stream: Stream) -> None:
         if stream in self._streams and self._loop is not None:
