@@ -10,8 +10,8 @@ HEAD = """# Configuration of a server
 
 `resonate serve` and `resonate dev` take each setting from a flag, else from the environment, else from
 `resonate.toml` in the working directory (or the file of `--config`), else its default.
-`resonate serve --print-config` shows all of them and where each comes from. Durations are in milliseconds. Names that are not in this table
-are errors.
+`resonate serve --print-config` shows all of them and where each comes from. Durations are in milliseconds. Names that
+are not in this table are errors.
 
 ```toml
 # resonate.toml

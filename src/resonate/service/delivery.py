@@ -28,6 +28,10 @@ PREFERENCE: Final = 100
 Key = tuple[str, ...]
 
 
+HANDED: Final = 10_000
+"""Offers that are remembered as handed out, before those that have left the outbox are looked for and forgotten."""
+
+
 class Subscription:
     """One receiver of messages: a (group, pid), or everything that is polled for.
 
@@ -115,6 +119,9 @@ class Delivery:
         self._groups: dict[str, dict[Key, None]] = {}
         self._moves: deque[tuple[int, Key, Subscription | None, str]] = deque()
         self._turn = 0
+        # offers that somebody here has and that stay in the outbox until their task is acquired
+        self._handed: set[Key] = set()
+        self._prune_at = HANDED
 
     def subscribe(self, *subscriptions: Subscription) -> None:
         """Add receivers; what waited for them is announced. All at once look at the outbox once."""
@@ -127,7 +134,9 @@ class Delivery:
                 self._named.setdefault((subscription.group, subscription.pid), {})[subscription] = None
                 if not subscription.direct:
                     self._members.setdefault(subscription.group, {})[subscription] = None
-            woken = self._route(self._storage.outbox())
+            waiting = self._storage.outbox()
+            self._prune(waiting)
+            woken = self._route([send for send in waiting if send.key not in self._handed])
         _announce(woken)
 
     def unsubscribe(self, subscription: Subscription) -> None:
@@ -152,6 +161,7 @@ class Delivery:
         if not self._named and not self._catch_all:
             return
         with self._lock:
+            self._handed.difference_update(send.key for send in fresh)  # offered anew
             woken = self._route(fresh)
         _announce(woken)
 
@@ -169,6 +179,7 @@ class Delivery:
                     except BaseException:  # nothing was taken: they wait on
                         queue.update(dict.fromkeys(keys))
                         raise
+                    self._hand(found)
                     taken += found
                     offers -= sum(1 for send in found if send.key[0] == "execute")
         return taken
@@ -179,11 +190,25 @@ class Delivery:
             keys = _pick(self._groups.get(PUSHED, {}), limit, (), limit)
         offers = [key for key in keys if key[0] == "execute"]
         try:
-            return self._storage.take(offers) + self._storage.peek([key for key in keys if key[0] != "execute"])
+            taken = self._storage.take(offers)
+            with self._lock:
+                self._hand(taken)
+            return taken + self._storage.peek([key for key in keys if key[0] != "execute"])
         except BaseException:  # nothing may be forgotten that is still in the outbox
             with self._lock:
                 self._groups.setdefault(PUSHED, {}).update(dict.fromkeys(keys))
             raise
+
+    def _hand(self, taken: list[Send]) -> None:
+        if self._storage.shared:
+            self._handed.update(send.key for send in taken if send.key[0] == "execute")
+            if len(self._handed) > self._prune_at:
+                self._prune(self._storage.outbox())
+
+    def _prune(self, waiting: list[Send]) -> None:
+        """Forget offers that have left the outbox."""
+        self._handed.intersection_update([send.key for send in waiting])
+        self._prune_at = max(HANDED, 2 * len(self._handed))
 
     def again(self, keys: Sequence[Key]) -> list[Send]:
         """Messages that are still in the outbox."""

@@ -210,20 +210,15 @@ class SqliteStorage:
         with connection.reading():  # most of what is missing has been taken by another process: no need to queue
             there = [row for key in keys for row in connection.execute(_THERE, outbox_key(key))]
         # Who has read an offer may die before it acquires the task. So the offer stays until then.
-        offers = [codec.decode_send(*row) for row in there if row[0] == "execute"]
-        names = [row[:3] for row in there if row[0] != "execute"]
-        if not names:
-            return offers
-        # Not durable: a message that comes back after a power cut does no harm, its task's version tells.
-        connection.begin(durable=False)
-        try:
-            taken = [row for name in names for row in connection.execute(_TAKE, name)]
-            connection.commit()
-        except BaseException:
-            connection.rollback(durable=False)
-            raise
-        connection.end(durable=False)
-        return offers + [codec.decode_send(*row) for row in taken]
+        news = [row[:3] for row in there if row[0] != "execute"]
+        if news:
+            # Not durable: news that come back after a power cut are heard twice, which does no harm.
+            taken = set(self._deleting(lambda: self._take(news), durable=False))
+            there = [row for row in there if row[0] == "execute" or row[:3] in taken]
+        return [codec.decode_send(*row) for row in there]
+
+    def _take(self, names: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        return [row[:3] for name in names for row in self._connection.execute(_TAKE, name)]
 
     # ---- finished trees --------------------------------------------------------------------------------
 
