@@ -266,7 +266,7 @@ class HttpNetwork:
         self._reopened()
 
     def _beats(self) -> bool:
-        return bool(self._exchange.offers_batch)
+        return self._exchange.offers_batch is not False  # nothing known yet: opening it once too often costs little
 
 
 __all__ = ["HttpNetwork"]
