@@ -164,7 +164,7 @@ def test_a_server_that_has_forgotten_everything_is_told_to_who_waits() -> None:
         waiter.promises.create("news", FAR)
         handle = waiter.get("news")
         failed: list[BaseException | None] = []
-        thread = threading.Thread(target=lambda: failed.append(handle.exception(20)))
+        thread = threading.Thread(target=lambda: failed.append(handle.future.exception(20)))
         thread.start()
         server.wait(lambda: server.streams >= 1 and "promise.register_listener" in server.kinds)
         server.restart(empty.service)
