@@ -107,6 +107,10 @@ class HttpNetwork:
         if self._wake is not None:
             self._stream.start()
 
+    def leave(self) -> None:
+        """Wait for a server that is away no longer than a moment from now on."""
+        self._exchange.leave()
+
     def stop(self) -> None:
         """Close every connection and end every thread; requests under way may still be answered. Idempotent."""
         self._batches.stop()
