@@ -51,11 +51,6 @@ def settings(environment: dict[str, str] | None = None, **given: Any) -> Setting
     return resolve(**{**defaults, **given}, environment=environment or {})
 
 
-def server(environment: dict[str, str], **given: Any) -> str | None:
-    """The server that was resolved."""
-    return settings(environment, **given).server
-
-
 # ---- parameters ------------------------------------------------------------------------------------
 
 
@@ -139,6 +134,13 @@ def test_a_parameter_of_a_wrong_type_is_a_type_error_that_names_it(given: dict[s
         ({"url": "localhost:8001"}, "url 'localhost:8001' is of no known kind"),
         ({"url": "ftp://h"}, "url 'ftp://h' is of no known kind; known are sqlite:///FILE"),
         ({"url": "app.db"}, "no known kind"),
+        ({"url": "http://"}, "url 'http://' is no address of a server: write http://HOST:PORT"),
+        ({"url": "http://h:port"}, "url 'http://h:port' is no address of a server: Port could not be cast"),
+        ({"url": "http://h:99999"}, "is no address of a server: Port out of range"),
+        ({"url": "http://h/?a=b"}, "is no address of a server"),
+        ({"url": "http://h/a b"}, "is no address of a server"),
+        ({"url": "http://h/\xe4"}, "is no address of a server"),
+        ({"url": "http://h", "token": "a\nb"}, "token must be printable ASCII"),
         ({"group": ""}, "group '' must not be empty"),
         ({"group": "a b"}, "group 'a b' must not"),
         ({"group": "a/b"}, "group 'a/b' must not"),
@@ -316,7 +318,9 @@ def test_two_clients_without_containers_share_nothing() -> None:
     ids=repr,
 )
 def test_the_address_comes_from_the_url_variable_else_from_the_host(environment: dict[str, str], url: str) -> None:
-    assert server(environment) == url
+    resolved = settings(environment)
+
+    assert (resolved.url, resolved.server, resolved.file) == (url, url, None)
 
 
 @pytest.mark.parametrize(
@@ -336,8 +340,8 @@ def test_without_url_or_host_state_stays_in_memory(environment: dict[str, str]) 
 def test_the_url_argument_beats_the_variables_and_an_empty_one_does_not() -> None:
     environment = {"RESONATE_URL": "http://variable:1"}
 
-    assert server(environment, url="http://argument:1") == "http://argument:1"
-    assert server(environment, url="") == "http://variable:1"
+    assert settings(environment, url="http://argument:1").server == "http://argument:1"
+    assert settings(environment, url="").server == "http://variable:1"
 
 
 @pytest.mark.parametrize("port", ["http", "99999999", "-1"])
@@ -433,7 +437,9 @@ def test_remote_makes_a_url_of_host_and_store_port(given: dict[str, Any], url: s
 
 
 def test_remote_called_on_a_client_as_programs_in_the_wild_do_is_the_same() -> None:
-    assert Resonate().remote(group="g")._core.settings.server == "http://localhost:8001"
+    client = Resonate().remote(group="g")
+
+    assert (client._core.settings.server, client._core.settings.group) == ("http://localhost:8001", "g")
 
 
 def test_a_subclass_keeps_its_class_in_the_old_spellings() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import socket
 import socketserver
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -59,6 +60,7 @@ class WireServer:
         token: the bearer token that is asked for.
         beat: seconds between two comments on a silent stream; None sends none.
         clock_skew: milliseconds that this server's clock is ahead.
+        tls: speak TLS by this context.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class WireServer:
         beat: float | None = 15.0,
         clock_skew: int = 0,
         retry_timeout: int = 1000,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.clock: Clock = _Skewed(clock_skew)
         self.service = service or Service(MemoryStorage(), self.clock, retry_timeout=retry_timeout)
@@ -83,6 +86,8 @@ class WireServer:
         self.heads: list[dict[str, str]] = []
         self.bodies: list[Any] = []
         self.streams = 0
+        self.connections = 0
+        self.tls = tls
         self.frozen = False
         self.changed = threading.Condition()
         self._faults: list[tuple[Fault, str | None]] = []
@@ -92,7 +97,7 @@ class WireServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
+        return f"{'http' if self.tls is None else 'https'}://127.0.0.1:{self._port}"
 
     def start(self) -> WireServer:
         """Listen, on the same port as before."""
@@ -143,6 +148,7 @@ class WireServer:
 
     def opened(self, one: socket.socket) -> None:
         with self.changed:
+            self.connections += 1
             self._sockets.add(one)
 
     def closed(self, one: socket.socket) -> None:
@@ -206,6 +212,13 @@ class _Server(socketserver.ThreadingTCPServer):
     def __init__(self, address: tuple[str, int], owner: WireServer) -> None:
         self.owner = owner
         super().__init__(address, _Handler)
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Accept a connection; the handshake is its handler's, at the first read."""
+        one, address = super().get_request()
+        if self.owner.tls is not None:
+            one = self.owner.tls.wrap_socket(one, server_side=True, do_handshake_on_connect=False)
+        return one, address
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A connection that breaks is no news here."""

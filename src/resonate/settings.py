@@ -140,12 +140,15 @@ def resolve(
     # Where writes wait for a disk, threads mostly wait too, and those that wait together share a commit.
     threads = os.cpu_count() or 1 if url is None else THREADS_MAX
     user = env.get("RESONATE_USERNAME")
+    token = token or env.get("RESONATE_TOKEN") or None
+    if token is not None and not _printable(token):
+        raise ValueError("token must be printable ASCII without spaces: it is sent in a header")
     return Settings(
         url=url,
         file=location.parse(url) if url is not None and urlsplit(url).scheme == "sqlite" else None,
         server=url if url is not None and urlsplit(url).scheme in SERVER else None,
         auth=tuple(auth) if auth else ((user, env.get("RESONATE_PASSWORD", "")) if user else None),
-        token=token or env.get("RESONATE_TOKEN") or None,
+        token=token,
         group=group,
         pid=pid or uuid.uuid4().hex,
         ttl=ttl,
@@ -188,7 +191,7 @@ def _check_server(url: str, shown: str) -> str:
         named = parts.hostname is not None and parts.port != 0
     except ValueError as error:
         raise ValueError(f"url {shown!r} is no address of a server: {error}") from None
-    if not named or parts.query or parts.fragment or not url.isascii() or any(c.isspace() for c in url):
+    if not named or parts.query or parts.fragment or not _printable(url):
         raise ValueError(f"url {shown!r} is no address of a server: write http://HOST:PORT or http://HOST:PORT/PATH")
     return url
 
@@ -224,6 +227,10 @@ def _from_host(env: Mapping[str, str]) -> str | None:
             f"RESONATE_HOST {_shown(host)!r} and RESONATE_PORT {port!r} make no address: {error}"
         ) from None
     return parts.geturl()
+
+
+def _printable(text: str) -> bool:
+    return all("!" <= character <= "~" for character in text)
 
 
 def _shown(url: str) -> str:

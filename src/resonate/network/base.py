@@ -43,6 +43,9 @@ class Network(Protocol):
     def start(self) -> None:
         """Begin to receive messages. Idempotent."""
 
+    def leave(self) -> None:
+        """The client is about to stop: from now on wait no longer than a moment for a service that is away."""
+
     def stop(self) -> None:
         """Stop receiving and free every thread and connection. Idempotent."""
 

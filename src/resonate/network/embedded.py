@@ -41,6 +41,9 @@ class EmbeddedNetwork:
             self._subscription = Subscription(self.group, self.pid, self._wake, self._catch_all)
             self.service.subscribe(self._subscription)
 
+    def leave(self) -> None:
+        """A service in this process is never away."""
+
     def stop(self) -> None:
         """Receive nothing more. Idempotent."""
         subscription, self._subscription = self._subscription, None

@@ -100,6 +100,9 @@ class LegacyNetwork(Apart):
             self._thread = threading.Thread(target=self._hear, name="resonate-messages", daemon=True)
             self._thread.start()
 
+    def leave(self) -> None:
+        """How long to wait for a store of the user's is the store's to say."""
+
     def stop(self) -> None:
         """Stop the message source. Idempotent."""
         thread = self._thread

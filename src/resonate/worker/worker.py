@@ -54,6 +54,9 @@ WARM_LIMIT: Final = 50_000
 WARM_SPARE: Final = 500
 """How many are closed at once, so that choosing them is not done for each suspension."""
 
+SHOWN: Final = 5
+"""Ids that a log line names."""
+
 SOON: Final = 60.0
 """Seconds: deadlines nearer than this have a timer, further ones are found by a sweep."""
 
@@ -131,9 +134,10 @@ class Worker:
 
         self.watch.abandon(ResonateShutdownError(reason))  # a step that waits in result() could not end otherwise
         self.threads.drain(timeout)
-        for held in [*self.held.values(), *self.warm.values()]:
-            if not held.suspended:
-                self._release(held)
+        self.network.leave()
+        held_now = [*self.held.values(), *self.warm.values()]
+        self._release(*(held for held in held_now if not held.suspended))
+        for held in held_now:
             self.stop_execution(held, ExecutionStopped(f"{held.execution.id}: {reason}"))
         self.pool.stop(left())
         self.loop.stop(left())
@@ -402,12 +406,15 @@ class Worker:
             "attempt %d of %s failed, trying again in %g s", call.attempt, call.name or call.id, delay
         )
 
-    def _release(self, held: Held) -> None:
-        execution = held.execution
+    def _release(self, *held: Held) -> None:
+        """Give tasks back, so that whoever goes on need not wait for the end of their leases."""
+        if not held:
+            return
         try:
-            self.network.send([TaskRelease(execution.id, execution.version)])
+            self.network.send([TaskRelease(one.execution.id, one.execution.version) for one in held])
         except ResonateStoreError as error:
-            _LOG.warning("%s could not be released, its lease runs out instead: %s", execution.id, error)
+            ids = ", ".join(one.execution.id for one in held[:SHOWN])
+            _LOG.warning("%d tasks could not be released, their leases run out instead: %s: %s", len(held), ids, error)
 
     def broken(self, held: Held, state: str, answer: Response) -> None:
         """A write was refused: the lease is lost, or the record is not what we believed."""

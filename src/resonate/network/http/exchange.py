@@ -33,6 +33,9 @@ FIRST_PATIENCE: Final = 5.0
 PATIENCE: Final = 30.0
 """Seconds for which requests are repeated when a server that has answered is gone: it restarts."""
 
+LAST_PATIENCE: Final = 1.0
+"""Seconds for a client that stops: what it cannot give back, its leases do."""
+
 PAUSE_FIRST: Final = 0.05
 PAUSE_MAX: Final = 2.0
 """Seconds between two attempts, doubled with each and shortened by chance, so that clients spread."""
@@ -126,6 +129,10 @@ class Exchange:
         body = b'{"requests":[' + parts + (b'],"chain":true}' if chain else b'],"chain":false}')
         head = self._several + b"%d\r\n\r\n" % len(body)
         return self._insist(head + body, lambda answer: self._read_several(letters, chain, answer), letters)
+
+    def leave(self) -> None:
+        """Wait no longer than a moment from now on: the client is about to stop."""
+        self._patience = min(self._patience, LAST_PATIENCE)
 
     def stop(self) -> None:
         """Repeat nothing any more: whoever waits for the server is told."""

@@ -109,6 +109,10 @@ class HttpNetwork(Apart):
         if self._wake is not None:
             self._stream.start()
 
+    def leave(self) -> None:
+        """Wait for a server that is away no longer than a moment from now on."""
+        self._exchange.leave()
+
     def stop(self) -> None:
         """Close every connection and end every thread; requests under way may still be answered. Idempotent."""
         self._batches.stop()
@@ -272,7 +276,7 @@ class HttpNetwork(Apart):
         self._reopened()
 
     def _beats(self) -> bool:
-        return bool(self._exchange.offers_batch)
+        return self._exchange.offers_batch is not False  # nothing known yet: opening it once too often costs little
 
 
 __all__ = ["HttpNetwork"]
