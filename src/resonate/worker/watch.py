@@ -217,7 +217,7 @@ class Watch:
                 self._gone(id)
 
     def _gone(self, id: str) -> None:
-        gone = f"The specified promise was not found any more: {id} was purged before its result was read here"
+        gone = f"The specified promise was not found: {id}, which was purged or lost before its result was read here"
         self.completed(id, Raised(ResonateStoreError(gone, 40400)))
 
     def _check_halted(self, ids: list[str]) -> None:
