@@ -92,7 +92,6 @@ class _TaskFence(Struct, gc=False):
     id: str
     version: Int64
     action: _FenceAction
-    preload: Any = True
 
 
 class _TaskSearch(Struct, gc=False):
@@ -183,7 +182,7 @@ def _read_task_fence(data: Raw) -> rq.TaskFence:
         action = _read_promise_create(payload) if inner == "promise.create" else _settle(payload)
     except msgspec.ValidationError as problem:
         raise msgspec.ValidationError(_below_action(str(problem))) from None
-    return rq.TaskFence(found.id, found.version, action, found.preload is not False)
+    return rq.TaskFence(found.id, found.version, action)
 
 
 def _below_action(text: str) -> str:
@@ -292,9 +291,7 @@ def _write_task_fence(request: rq.TaskFence) -> Data:
         action = _action("promise.create", _write_promise_create(inner))
     else:
         action = _action("promise.settle", inner)
-    # a key of ours, which other servers ignore: a client that knows the branch does without its records
-    left_out: Data = {} if request.preload else {"preload": False}
-    return {"id": request.id, "version": request.version, "action": action, **left_out}
+    return {"id": request.id, "version": request.version, "action": action}
 
 
 def _write_task_search(request: rq.TaskSearch) -> Data:
