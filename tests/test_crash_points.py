@@ -278,8 +278,8 @@ def test_a_worker_that_writes_too_late_is_found(monkeypatch: pytest.MonkeyPatch)
 def test_a_worker_that_forgets_what_is_recorded_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     original = Execution.__init__
 
-    def forgetful(self: Execution, promise: Any, version: int, preload: Any, now: Any, root: Any) -> None:
-        original(self, promise, version, (), now, root)
+    def forgetful(self: Execution, promise: Any, version: int, preload: Any, *rest: Any, **given: Any) -> None:
+        original(self, promise, version, (), *rest, **given)
 
     monkeypatch.setattr(Execution, "__init__", forgetful)
 

@@ -1131,7 +1131,7 @@ def test_the_network_of_a_local_store_hears_under_the_names_of_its_source() -> N
 
 @pytest.mark.parametrize("kind", [RemoteStore, Poller])
 def test_what_needs_a_server_can_be_imported_and_says_what_to_use_instead(kind: Any) -> None:
-    with pytest.raises(NotSupported, match=r"LocalStore\(\)"):
+    with pytest.raises(NotSupported, match=r"Resonate\(url="):
         kind(host="localhost", port="8001")
 
 

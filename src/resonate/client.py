@@ -245,7 +245,7 @@ class Client:
     @property
     def inline(self) -> bool:
         """Whether requests are answered without I/O, so that an event loop may wait for the answers."""
-        return self._store is None and self.settings.file is None
+        return self._store is None and self.settings.url is None
 
     async def off_loop(self, job: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Call `job`, which may block for I/O, without blocking the loop."""
@@ -401,8 +401,11 @@ class Client:
 
     def _start(self) -> Worker:
         settings = self.settings
+        network: Network
         if self._store is not None:
             network = network_for(self._store, self._message_source, settings.group, settings.pid)
+        elif settings.server is not None:
+            network = connect(settings)
         else:
             self._service = open_service(settings)
             alone = not self._service.storage.shared
@@ -418,7 +421,7 @@ class Client:
         if self._bound is not None:
             worker.loop.bind(self._bound)
         worker.start()
-        if settings.file is not None:
+        if settings.url is not None:
             signals.watch(self._told_to_end)
         return worker
 
@@ -430,7 +433,9 @@ class Client:
         worker = self._worker
         assert worker is not None
         origin = id.partition(":")[0]
-        if origin != id and not self._warned_of_colon:
+        if "." in id and worker.network.dialect.separator == ".":
+            origin = id.partition(".")[0]  # to that server it is a child, and must say of whom
+        elif origin != id and not self._warned_of_colon:
             self._warned_of_colon = True
             _LOG.warning("root id %r holds a ':'; servers of the newer dialect refuse it, use '-' or '.' instead", id)
         tags = {
@@ -525,6 +530,14 @@ class Client:
 def _inside() -> bool:
     """Whether this is called from a durable function: it must not wait for room that it takes itself."""
     return Pool.inside() is not None or CURRENT.get() is not None
+
+
+def connect(settings: Settings) -> Network:
+    """The network of a client whose promises a server keeps; nothing connects before the first request."""
+    from resonate.network.http import HttpNetwork  # only for those who ask for it
+
+    assert settings.server is not None
+    return HttpNetwork(settings.server, settings.group, settings.pid, token=settings.token, auth=settings.auth)
 
 
 def open_service(settings: Settings) -> Service:

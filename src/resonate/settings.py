@@ -28,11 +28,12 @@ MEMORY: Final = "memory:"
 
 LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
+SERVER: Final = ("http", "https")
+"""Schemes of a URL that names a server."""
+
 _LATER: Final = {
     "postgres": "PostgreSQL",
     "postgresql": "PostgreSQL",
-    "http": "a Resonate server",
-    "https": "a Resonate server",
 }
 
 
@@ -40,11 +41,13 @@ _LATER: Final = {
 class Settings:
     """What a client was told, resolved. `url` None means: in the memory of this process.
 
-    `file` is where a `sqlite:` URL points to, fixed when the client is made.
+    `file` is where a `sqlite:` URL points to, fixed when the client is made; `server` is the
+    URL of a server.
     """
 
     url: str | None
     file: location.Location | None
+    server: str | None
     auth: tuple[str, str] | None
     token: str | None
     group: str
@@ -128,11 +131,15 @@ def resolve(
     # Where writes wait for a disk, threads mostly wait too, and those that wait together share a commit.
     threads = os.cpu_count() or 1 if url is None else THREADS_MAX
     user = env.get("RESONATE_USERNAME")
+    token = token or env.get("RESONATE_TOKEN") or None
+    if token is not None and not _printable(token):
+        raise ValueError("token must be printable ASCII without spaces: it is sent in a header")
     return Settings(
         url=url,
-        file=None if url is None else location.parse(url),
+        file=location.parse(url) if url is not None and urlsplit(url).scheme == "sqlite" else None,
+        server=url if url is not None and urlsplit(url).scheme in SERVER else None,
         auth=tuple(auth) if auth else ((user, env.get("RESONATE_PASSWORD", "")) if user else None),
-        token=token or env.get("RESONATE_TOKEN") or None,
+        token=token,
         group=group,
         pid=pid or uuid.uuid4().hex,
         ttl=ttl,
@@ -155,6 +162,8 @@ def check_url(url: str | None) -> str | None:
     scheme = urlsplit(url).scheme
     if scheme == "sqlite":
         return url
+    if scheme in SERVER:
+        return _check_server(url, shown)
     if scheme in _LATER:
         raise NotSupported(
             f"url {shown!r} asks for {_LATER[scheme]}, which this version of resonate does not have yet. "
@@ -164,6 +173,17 @@ def check_url(url: str | None) -> str | None:
         f"url {shown!r} is of no known kind; known are sqlite:///FILE, postgresql://..., http(s)://HOST, "
         "or no url at all for the memory of this process"
     )
+
+
+def _check_server(url: str, shown: str) -> str:
+    try:
+        parts = urlsplit(url)
+        named = parts.hostname is not None and parts.port != 0
+    except ValueError as error:
+        raise ValueError(f"url {shown!r} is no address of a server: {error}") from None
+    if not named or parts.query or parts.fragment or not _printable(url):
+        raise ValueError(f"url {shown!r} is no address of a server: write http://HOST:PORT or http://HOST:PORT/PATH")
+    return url
 
 
 def level_of(log_level: object) -> int:
@@ -197,6 +217,10 @@ def _from_host(env: Mapping[str, str]) -> str | None:
             f"RESONATE_HOST {_shown(host)!r} and RESONATE_PORT {port!r} make no address: {error}"
         ) from None
     return parts.geturl()
+
+
+def _printable(text: str) -> bool:
+    return all("!" <= character <= "~" for character in text)
 
 
 def _shown(url: str) -> str:

@@ -493,11 +493,42 @@ def test_null_filters_of_a_search_are_absent() -> None:
     assert decoded(body("schedule.search", {"tags": None, "cursor": None})).request == rq.ScheduleSearch()
 
 
-def test_preload_is_no_field_of_the_wire() -> None:
+def test_preload_is_no_field_of_the_data() -> None:
     call = decoded(body("task.acquire", {"id": "a", "version": 0, "pid": "p", "ttl": 1, "preload": "no"}))
 
     assert call.request == rq.TaskAcquire("a", 0, "p", 1)
-    assert b"preload" not in wire.encode_request(rq.TaskAcquire("a", 0, "p", 1, preload=False), "c")
+    assert b"preload" not in wire.encode_request(rq.TaskAcquire("a", 0, "p", 1), "c")
+
+
+def test_a_head_may_ask_for_an_answer_without_preload() -> None:
+    request = rq.TaskAcquire("a", 0, "p", 1, preload=False)
+
+    call = wire.decode(wire.encode_request(request, "c"))
+
+    assert isinstance(call, wire.Call)
+    assert call.request == request
+
+
+def test_a_preload_key_of_another_type_or_on_another_kind_is_left_alone() -> None:
+    for kind, data in (("promise.get", {"id": "a"}), ("task.acquire", {"id": "a", "version": 0, "pid": "p", "ttl": 1})):
+        head = {"corrId": "c", "version": "2026-04-01", "resonate:preload": "no"}
+
+        call = wire.decode(json.dumps({"kind": kind, "head": head, "data": data}).encode())
+
+        assert isinstance(call, wire.Call)
+        assert getattr(call.request, "preload", True) is True
+
+
+def test_an_acquisition_without_preload_tells_what_woke_the_task() -> None:
+    request = rq.TaskAcquire("a", 0, "p", 1, preload=False)
+    call = wire.decode(wire.encode_request(request, "c"))
+    assert isinstance(call, wire.Call)
+
+    answer = wire.decode_response(
+        wire.encode(call, Response(200, task=TASK, promise=PENDING, resumed=("b", "c"))), request, "c"
+    )
+
+    assert list(answer.resumed) == ["b", "c"]
 
 
 def test_the_head_of_an_inner_action_may_be_anything_and_be_absent_in_a_fence() -> None:

@@ -45,7 +45,6 @@ from resonate.execution.records import CALL_TAG, KEY_TAG, agree, describe, ident
 from resonate.options import Options
 from resonate.protocol.records import EMPTY, PENDING, RESOLVED, TARGET, Value
 from resonate.protocol.records import EXTERNAL as EXTERNAL_TAG
-from resonate.protocol.records import TIMER as TIMER_TAG
 from resonate.protocol.records import Promise as Record
 from resonate.protocol.requests import PromiseSettle
 
@@ -140,7 +139,7 @@ def sleep(ex: Execution, owner: Call, command: Sleep) -> Call:
             _check(record, text, True)
         return call
     tags = ex.tags(owner, command.id, "global")
-    tags[TIMER_TAG] = "true"
+    ex.tag_timer(tags)
     return _outside(ex, owner, call, text, tags, EMPTY)
 
 

@@ -31,6 +31,7 @@ from resonate.execution.commands import Promise as Begun
 from resonate.execution.coroutine import Outcome, Raised, Returned
 from resonate.execution.records import RETRY_TAG, SEEN_TAG, Notes, Records
 from resonate.protocol import chain
+from resonate.protocol.ids import TODAY, Dialect
 from resonate.protocol.records import (
     BRANCH,
     EMPTY,
@@ -38,6 +39,7 @@ from resonate.protocol.records import (
     PARENT,
     PENDING,
     SCOPE,
+    TARGET,
     TIMEDOUT,
     Promise,
     Value,
@@ -79,6 +81,8 @@ class Execution:
         "awaited",
         "branch",
         "calls",
+        "complete",
+        "dialect",
         "halt",
         "id",
         "noted",
@@ -108,6 +112,9 @@ class Execution:
         preload: Sequence[Promise],
         now: Callable[[], int],
         root: Call,
+        *,
+        complete: bool = True,
+        dialect: Dialect = TODAY,
     ) -> None:
         self.id = promise.id
         self.version = version
@@ -115,9 +122,11 @@ class Execution:
         self.branch = promise.tags.get(BRANCH, promise.id)
         self.parent = promise.tags.get(PARENT, promise.id)
         self.now = now
+        self.complete = complete
+        self.dialect = dialect
         self.records = Records(preload) if preload or version > 1 else None
         self.root = root
-        root.prefix = child_prefix(promise.id, self.origin)
+        root.prefix = child_prefix(promise.id, self.origin, dialect.separator)
         self.calls: dict[str, Call] = {}
         self.remote: dict[str, Call] = {}
         self.awaited: dict[str, Call] = {}
@@ -257,7 +266,7 @@ class Execution:
         self.calls[timer.id] = self.remote[timer.id] = timer
         tags = self.tags(call, timer.id, "global")
         tags[BRANCH] = self.branch
-        tags[TIMER_TAG] = "true"
+        self.tag_timer(tags)
         tags[RETRY_TAG] = str(attempt)
         self.create(timer, tags, EMPTY)
         self.attend(call, timer)
@@ -306,8 +315,14 @@ class Execution:
             self.unwritten += 1
             if call.kind in URGENT:
                 self.urgent += 1
-        elif _is_foreign(call):
+        elif self._asks_first(call):
             self.unwritten += 1
+
+    def tag_timer(self, tags: dict[str, str]) -> None:
+        """Make a promise with `tags` a timer that the service arms."""
+        tags[TIMER_TAG] = "true"
+        if self.dialect.timer_target is not None:
+            tags[TARGET] = self.dialect.timer_target
 
     def tags(self, owner: Call, id: str, scope: str) -> dict[str, str]:
         """The tags of a child's place in the tree; a local child belongs to our branch."""
@@ -338,7 +353,7 @@ class Execution:
         if len(answers) < len(batch) or not chain.holds(batch[len(answers) - 1], last):
             if last.status in (404, 409):
                 return LOST
-            if last.status == 400:
+            if last.status in (400, 413):
                 return REFUSED
             request = batch[len(answers) - 1]
             if not self._too_late(request, last) and not self._settled_before(request, last):
@@ -385,7 +400,15 @@ class Execution:
             return False
         if request.action.id in self.remote or SEEN_TAG in request.action.tags:
             return False
-        return not _is_foreign(self.calls[request.action.id])
+        return not self._asks_first(self.calls[request.action.id])
+
+    def _asks_first(self, call: Call) -> bool:
+        """Whether the answer to `call`'s creation comes before its code, since it may be recorded unknown to us.
+
+        That is so where the service has not shown us the whole record, and where the program
+        chose an id that may belong to another execution.
+        """
+        return not self.complete or (call.owner is not None and not call.id.startswith(call.owner.prefix))
 
     def _write_notes(self, tags: dict[str, str]) -> None:
         """Have the creation with `tags` carry the order notes; one outside of our branch gets a note beside it.
@@ -541,22 +564,18 @@ class Execution:
         self.outbox[:0] = fences
         for fence in fences:
             id = fence.action.id
-            if type(fence.action) is not PromiseCreate or id in self.remote or _is_foreign(self.calls[id]):
+            if type(fence.action) is not PromiseCreate or id in self.remote or self._asks_first(self.calls[id]):
                 self.unwritten += 1
 
 
-def child_prefix(id: str, origin: str) -> str:
+def child_prefix(id: str, origin: str, separator: str = ":") -> str:
     """What the numbers of the children of `id` are appended to (protocol 5.2).
 
     Today's dialect has `:` between the origin and the lineage and `.` below; an id that
-    already extends its origin by `.` is of the old dialect and goes on in it.
+    already extends its origin by `.` is of the old dialect and goes on in it. `separator` is
+    what the service wants below a bare root.
     """
-    return id + (":" if id == origin and ":" not in id else ".")
-
-
-def _is_foreign(call: Call) -> bool:
-    """Whether the program chose an id that may belong to another execution: its answer comes before its code."""
-    return call.owner is not None and not call.id.startswith(call.owner.prefix)
+    return id + (separator if id == origin and ":" not in id else ".")
 
 
 def _is_below(call: Call | None, ancestor: Call) -> bool:

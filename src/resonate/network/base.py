@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import Final, Protocol
 
+from resonate.protocol.ids import Dialect
 from resonate.protocol.records import Message
 from resonate.protocol.requests import Request, Response
 
@@ -28,8 +29,19 @@ class Network(Protocol):
     group: str
     pid: str
 
+    @property
+    def dialect(self) -> Dialect:
+        """How the service wants the ids of what we create there.
+
+        Raises:
+            ResonateStoreError: it had to be asked and is out of reach.
+        """
+
     def start(self) -> None:
         """Begin to receive messages. Idempotent."""
+
+    def leave(self) -> None:
+        """The client is about to stop: from now on wait no longer than a moment for a service that is away."""
 
     def stop(self) -> None:
         """Stop receiving and free every thread and connection. Idempotent."""
@@ -54,8 +66,13 @@ class Network(Protocol):
     async def asend(self, requests: Sequence[Request], *, chain: bool = False) -> list[Response]:
         """`send` for callers on an event loop: the same answers, without blocking it."""
 
-    def listen(self, wake: Callable[[], None]) -> None:
-        """Have `wake` called, on any thread and briefly, when `take` may have something."""
+    def listen(self, wake: Callable[[], None], reopened: Callable[[], None] | None = None) -> None:
+        """Have `wake` called, on any thread and briefly, when `take` may have something.
+
+        Args:
+            reopened: called likewise when messages may have been lost, so that whatever is
+                waited for has to be asked for again; never by a network that loses none.
+        """
 
     def take(self, limit: int, leave: Collection[str] = (), offers: int = ANY) -> list[Message]:
         """Up to `limit` messages for this client; empty when there are none. Never blocks.

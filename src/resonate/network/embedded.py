@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Collection, Sequence
 
 from resonate.network.base import ANY
+from resonate.protocol.ids import TODAY
 from resonate.protocol.records import Message
 from resonate.protocol.requests import Request, Response
 from resonate.service.delivery import Subscription
@@ -26,6 +27,7 @@ class EmbeddedNetwork:
         self.group = group
         self.pid = pid
         self.near = True
+        self.dialect = TODAY
         self.inline = service.storage.immediate
         self.now = service.now
         self._catch_all = catch_all
@@ -37,6 +39,9 @@ class EmbeddedNetwork:
         if self._subscription is None and self._wake is not None:
             self._subscription = Subscription(self.group, self.pid, self._wake, self._catch_all)
             self.service.subscribe(self._subscription)
+
+    def leave(self) -> None:
+        """A service in this process is never away."""
 
     def stop(self) -> None:
         """Receive nothing more. Idempotent."""
@@ -54,7 +59,7 @@ class EmbeddedNetwork:
             return self.send(requests, chain=chain)
         return await asyncio.to_thread(self.send, requests, chain=chain)
 
-    def listen(self, wake: Callable[[], None]) -> None:
+    def listen(self, wake: Callable[[], None], reopened: Callable[[], None] | None = None) -> None:
         """Have `wake` called when `take` may have something."""
         self._wake = wake
 

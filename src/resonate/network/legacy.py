@@ -25,6 +25,7 @@ from resonate.network.legacy_records import promise_told
 from resonate.network.legacy_store import OldStore
 from resonate.network.legacy_tasks import OldTasks
 from resonate.protocol.chain import holds
+from resonate.protocol.ids import TODAY
 from resonate.protocol.records import PENDING, Execute, Message, Promise, Unblock
 from resonate.protocol.requests import (
     PromiseCreate,
@@ -76,6 +77,7 @@ class LegacyNetwork:
 
     near = False
     inline = False
+    dialect = TODAY
 
     def __init__(
         self, store: Store, message_source: MessageSource, group: str, pid: str, clock: Clock | None = None
@@ -96,6 +98,9 @@ class LegacyNetwork:
             self._source.start()
             self._thread = threading.Thread(target=self._hear, name="resonate-messages", daemon=True)
             self._thread.start()
+
+    def leave(self) -> None:
+        """How long to wait for a store of the user's is the store's to say."""
 
     def stop(self) -> None:
         """Stop the message source. Idempotent."""
@@ -144,7 +149,7 @@ class LegacyNetwork:
         """`send` on a thread of the loop's executor: a user's store may block."""
         return await asyncio.to_thread(self.send, requests, chain=chain)
 
-    def listen(self, wake: Callable[[], None]) -> None:
+    def listen(self, wake: Callable[[], None], reopened: Callable[[], None] | None = None) -> None:
         """Have `wake` called when `take` may have something."""
         self._wake = wake
 

@@ -5,6 +5,23 @@ Both dialects are accepted: `:` or `.` after the origin, `.` below.
 
 from __future__ import annotations
 
+from typing import Final, NamedTuple
+
+
+class Dialect(NamedTuple):
+    """How a service wants the ids and timers of an execution (protocol 0.2, 9.3, 9.6).
+
+    `separator` stands between a root and its children. `timer_target` is the address that
+    timers need there to be armed, one that reaches nobody; None where they need none.
+    """
+
+    separator: str
+    timer_target: str | None
+
+
+TODAY: Final = Dialect(":", None)
+"""What we speak wherever nothing else is asked for."""
+
 
 def extends(ancestor: str, id: str) -> bool:
     """Whether `id` is `ancestor` followed by a separator and more."""

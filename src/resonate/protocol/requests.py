@@ -2,9 +2,9 @@
 
 Field names are those of protocol 2026-04-01, section 3. A request travels unchanged from
 the caller to the machine; `wire` gives it its JSON form. `preload` on task requests is
-ours: False asks the machine to leave the preload out of the answer (on the wire only a
-fence can say so, to a server of ours). `prefix` on searches is ours too, and never on the
-wire: only ids that begin with it are found, for callers who may see no others.
+ours: False asks the machine to leave the preload out of the answer (on the wire it is
+a key of the head that other servers ignore). `prefix` on searches is ours too, and never on
+the wire: only ids that begin with it are found, for callers who may see no others.
 """
 
 from __future__ import annotations
@@ -215,8 +215,9 @@ class Response(Struct, frozen=True, gc=False):
     """The answer to one request; which fields are set follows from its kind and status.
 
     `action` is the inner answer of a fence. `resumed` (ours, task.acquire only) names the
-    awaited promises whose settlement woke the task. `error` is a text for people, set
-    exactly when `status` is 400 or above.
+    awaited promises whose settlement woke the task. `partial` (ours) says that `preload` may
+    lack some of what is recorded. `error` is a text for people, set exactly when `status` is
+    400 or above.
     """
 
     status: int
@@ -226,6 +227,7 @@ class Response(Struct, frozen=True, gc=False):
     preload: Sequence[Promise] = ()
     action: Response | None = None
     resumed: Sequence[str] = ()
+    partial: bool = False
     promises: Sequence[Promise] | None = None
     tasks: Sequence[Task] | None = None
     schedules: Sequence[Schedule] | None = None

@@ -5,6 +5,10 @@ integers without fraction in 64 bits, and what a bad request gets, in that order
 (2.3). A server calls `answer` (or its two halves, `decode` and `encode`); a client calls
 `encode_request` and `decode_response`; both ends share the messages. Pure: bytes in, bytes
 out. No rule about rows or values lives here (`machine`, `validation`), only shapes.
+
+Two head keys are ours; other servers and clients ignore them (2.1). `resonate:preload`, false,
+asks for an answer without preload: a fence's would show the whole branch for each step. The
+answer to such an acquisition names in `resonate:resumed` what woke the task.
 """
 
 from __future__ import annotations
@@ -17,7 +21,16 @@ from msgspec import Raw, Struct
 
 from resonate.protocol import shapes
 from resonate.protocol.records import Execute, Message, Promise, Schedule, Task, Unblock
-from resonate.protocol.requests import DebugTick, PromiseCreate, Request, Response, TaskFence
+from resonate.protocol.requests import (
+    DebugTick,
+    PromiseCreate,
+    Request,
+    Response,
+    TaskAcquire,
+    TaskCreate,
+    TaskFence,
+    TaskSuspend,
+)
 from resonate.protocol.shapes import Int64
 from resonate.protocol.validation import check
 
@@ -28,6 +41,9 @@ MAX_BATCH: Final = 1_000
 
 Authorise = Callable[[str, str | None, dict[str, Any]], int | None]
 """(kind, token of the envelope, data) -> None to let the request pass, else 401 or 403."""
+
+_PRELOADED: Final = (TaskFence, TaskAcquire, TaskSuspend, TaskCreate)
+"""Requests whose answers hold a preload, unless their head says that none is wanted."""
 
 _REFUSALS: Final = {401: "Unauthorized", 403: "Forbidden"}
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -59,6 +75,7 @@ class _Head(Struct, rename="camel", gc=False):
     version: str
     auth: str | None = None
     debug_time: Int64 | None = msgspec.field(name="resonate:debug_time", default=None)
+    preload: Any = msgspec.field(name="resonate:preload", default=None)
 
 
 class _Envelope(Struct, gc=False):
@@ -141,6 +158,8 @@ def decode(
     error = check(request, strict=strict) or _two_instants(request, now)
     if error is not None:
         return _refuse(400, kind, corr_id, error)
+    if head.preload is False and isinstance(request, _PRELOADED):
+        request = msgspec.structs.replace(request, preload=False)
     return Call(kind, corr_id, request, now)
 
 
@@ -172,6 +191,9 @@ def encode(call: Call, response: Response) -> bytes:
         return _reply(call.kind, call.corr_id, response.status, response.error)
     if isinstance(call.request, TaskFence):
         return _reply(call.kind, call.corr_id, response.status, _fence_data(call, call.request, response))
+    if response.resumed and isinstance(call.request, TaskAcquire) and not call.request.preload:
+        parts = _reply_parts(call.kind, call.corr_id, response.status, shapes.ANSWERS[call.kind](response))
+        return _dump({**parts, "head": {**parts["head"], "resonate:resumed": response.resumed}})
     return _reply(call.kind, call.corr_id, response.status, shapes.ANSWERS[call.kind](response))
 
 
@@ -187,7 +209,7 @@ def _reply(kind: str, corr_id: str, status: int, data: object) -> bytes:
     return _dump(_reply_parts(kind, corr_id, status, data))
 
 
-def _reply_parts(kind: str, corr_id: str, status: int, data: object) -> dict[str, object]:
+def _reply_parts(kind: str, corr_id: str, status: int, data: object) -> dict[str, Any]:
     return {"kind": kind, "head": {"corrId": corr_id, "status": status, "version": VERSION}, "data": data}
 
 
@@ -234,6 +256,7 @@ def _explain(problem: BaseException, root: str = "") -> str:
 class _AnswerHead(Struct, rename="camel", gc=False):
     corr_id: str
     status: int
+    resumed: list[str] = msgspec.field(name="resonate:resumed", default_factory=list)
 
 
 class _Answer(Struct, gc=False):
@@ -284,6 +307,8 @@ def encode_request(request: Request, corr_id: str, *, auth: str | None = None, d
         head["auth"] = auth
     if debug_time is not None:
         head["resonate:debug_time"] = debug_time
+    if isinstance(request, _PRELOADED) and not request.preload:
+        head["resonate:preload"] = False
     kind, write = shapes.WRITERS[type(request)]
     return _dump({"kind": kind, "head": head, "data": write(request)})
 
@@ -304,12 +329,12 @@ def decode_response(body: bytes, request: Request, corr_id: str) -> Response:
             raise WireError(f"answer of another request: expected kind and corrId {sent}, got {came}")
         if status >= 400:
             return Response(status, error=_error_text(envelope.data))
-        return _read_data(kind, status, envelope.data)
+        return _read_data(kind, status, envelope.data, envelope.head.resumed)
     except _UNREADABLE as problem:
         raise WireError(f"unreadable answer to {kind}: {_explain(problem)}") from None
 
 
-def _read_data(kind: str, status: int, data: Raw) -> Response:
+def _read_data(kind: str, status: int, data: Raw, resumed: list[str]) -> Response:
     if kind == "debug.tick":
         return Response(status)
     if kind == "debug.snap":
@@ -325,6 +350,7 @@ def _read_data(kind: str, status: int, data: Raw) -> Response:
         schedule=found.schedule,
         preload=found.preload or (),
         action=_read_inner(found.action) if found.action is not None else None,
+        resumed=resumed,
         promises=found.promises,
         tasks=found.tasks,
         schedules=found.schedules,

@@ -1,4 +1,4 @@
-"""A store behind an HTTP server: names that programs import, not offered by this version.
+"""A store behind an HTTP server: names that programs import; a client is given the URL instead.
 
 They raise when they are made, not when they are imported, so that a program which only
 sometimes goes remote keeps running locally.
@@ -12,20 +12,20 @@ from resonate.errors import NotSupported
 
 
 class RemoteStore:
-    """Promises on a Resonate server; not offered by this version."""
+    """Promises on a Resonate server; say `Resonate(url=...)`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         raise NotSupported(
-            "RemoteStore needs a Resonate server, which this version of resonate cannot speak to yet. "
-            "Use Resonate() without store to keep state in the memory of this process, or LocalStore() to share it"
+            "a client has no store of its own for a Resonate server any more: "
+            "write Resonate(url='http://HOST:8001'), without store and message_source"
         )
 
 
 class Poller:
-    """Messages of a Resonate server; not offered by this version."""
+    """Messages of a Resonate server; say `Resonate(url=...)`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         raise NotSupported(
-            "Poller needs a Resonate server, which this version of resonate cannot speak to yet. "
-            "Use Resonate() without message_source, or LocalStore().message_source(group, id)"
+            "a client has no message source of its own for a Resonate server any more: "
+            "write Resonate(url='http://HOST:8001'), without store and message_source"
         )

@@ -102,7 +102,7 @@ class Intake:
             self.reject(promise.id, task.version, error)
             return None
         self._pauses.pop(promise.id, None)
-        return self._worker.hold(promise, task.version, answer.preload, root)
+        return self._worker.hold(promise, task.version, answer.preload, root, complete=not answer.partial)
 
     def _take(self) -> None:
         self._scheduled = False

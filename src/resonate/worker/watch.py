@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from resonate.errors import DecodeError, ExecutionHalted, ResonateShutdownError, ResonateStoreError, StorageUnusable
@@ -27,6 +28,8 @@ POLL_MAX: Final = 5.0
 """Seconds between reads of a promise that cannot be listened to (protocol 9.2), growing."""
 
 _DEFAULT: Final = Options()
+
+_LOG: Final = logging.getLogger("resonate.worker")
 
 
 class Watch:
@@ -129,28 +132,50 @@ class Watch:
         if not self._remote or now - self._refreshed < interval:
             return
         self._refreshed = now
-        waiting = list(self._remote.values())
+        waiting = list(self._remote)
         try:
-            answers = self._worker.network.send([PromiseGet(c.id) for c in waiting])
+            self._look(waiting)
+            self._check_halted([id for id in waiting if id in self._remote])
         except StorageUnusable as error:
-            for completion in waiting:
-                self.completed(completion.id, Raised(error))
-            return
-        for completion, answer in zip(waiting, answers, strict=True):
-            if answer.promise is not None and answer.promise.state != PENDING:
-                self._worker.settled_elsewhere(answer.promise)
-            else:
-                self._check_halted(completion)
+            for id in waiting:
+                self.completed(id, Raised(error))
+        except ResonateStoreError as error:
+            _LOG.warning("what %d callers wait for cannot be looked at, trying again later: %s", len(waiting), error)
 
-    def _check_halted(self, completion: Completion) -> None:
-        answer = self._worker.network.send([TaskGet(completion.id)])[0]
-        if answer.task is None or answer.task.state != HALTED:
+    def renew(self) -> None:
+        """Messages may have been lost: listen again to everything that is waited for, and hear what is settled."""
+        waiting = [*self._remote, *self.children]
+        if not waiting or self._worker.stopped:
             return
-        notes = self._worker.network.send([PromiseSearch(tags={PARENT: completion.id}, limit=1000)])[0].promises or ()
-        reasons = [note.tags[HALT_TAG] for note in notes if HALT_TAG in note.tags]
-        self.completed(
-            completion.id, Raised(ExecutionHalted(completion.id, reasons[-1] if reasons else "no reason given"))
-        )
+        try:
+            self._look(waiting)
+        except ResonateStoreError as error:
+            _LOG.warning("%d promises cannot be listened to again yet: %s", len(waiting), error)
+            self._refreshed = 0.0
+
+    def _look(self, ids: list[str]) -> None:
+        """Read the promises `ids`, and where a listener may be lost set it again."""
+        network = self._worker.network
+        if network.near:
+            answers = network.send([PromiseGet(id) for id in ids])
+        else:
+            answers = network.send([PromiseRegisterListener(id, network.unicast()) for id in ids])
+        for id, answer in zip(ids, answers, strict=True):
+            if answer.promise is not None and answer.promise.state != PENDING:
+                self.heard(answer.promise)
+            elif answer.status == 404 and not network.near:
+                self.completed(id, Raised(ResonateStoreError(f"The specified promise was not found: {id}", 40400)))
+
+    def _check_halted(self, ids: list[str]) -> None:
+        """Tell who waits for an execution that was halted: it neither goes on nor ends."""
+        network = self._worker.network
+        for answer in network.send([TaskGet(id) for id in ids]):
+            if answer.task is None or answer.task.state != HALTED:
+                continue
+            id = answer.task.id
+            notes = network.send([PromiseSearch(tags={PARENT: id}, limit=1000)])[0].promises or ()
+            reasons = [note.tags[HALT_TAG] for note in notes if HALT_TAG in note.tags]
+            self.completed(id, Raised(ExecutionHalted(id, reasons[-1] if reasons else "no reason given")))
 
     def _poll(self, completion: Completion, pause: float) -> None:
         def look() -> None:

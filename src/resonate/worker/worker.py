@@ -54,6 +54,9 @@ WARM_LIMIT: Final = 50_000
 WARM_SPARE: Final = 500
 """How many are closed at once, so that choosing them is not done for each suspension."""
 
+SHOWN: Final = 5
+"""Ids that a log line names."""
+
 SOON: Final = 60.0
 """Seconds: deadlines nearer than this have a timer, further ones are found by a sweep."""
 
@@ -107,7 +110,7 @@ class Worker:
 
     def start(self) -> None:
         """Begin to take messages. Idempotent."""
-        self.network.listen(self.intake.wake)
+        self.network.listen(self.intake.wake, lambda: self.later(0, self.watch.renew))
         self.network.start()
 
     def stop(self, timeout: float | None = None) -> None:
@@ -131,9 +134,10 @@ class Worker:
 
         self.watch.abandon(ResonateShutdownError(reason))  # a step that waits in result() could not end otherwise
         self.threads.drain(timeout)
-        for held in [*self.held.values(), *self.warm.values()]:
-            if not held.suspended:
-                self._release(held)
+        self.network.leave()
+        held_now = [*self.held.values(), *self.warm.values()]
+        self._release(*(held for held in held_now if not held.suspended))
+        for held in held_now:
             self.stop_execution(held, ExecutionStopped(f"{held.execution.id}: {reason}"))
         self.pool.stop(left())
         self.loop.stop(left())
@@ -149,9 +153,12 @@ class Worker:
         """Whether no further execution may be begun from outside."""
         return len(self.held) >= self.max_concurrent and not self.stopped
 
-    def hold(self, promise: Promise, version: int, preload: Sequence[Promise], root: Call) -> Held:
-        """Take charge of an acquired task."""
-        execution = Execution(promise, version, preload, self.network.now, root)
+    def hold(
+        self, promise: Promise, version: int, preload: Sequence[Promise], root: Call, *, complete: bool = True
+    ) -> Held:
+        """Take charge of an acquired task; `complete` says that `preload` is all that is recorded of it."""
+        network = self.network
+        execution = Execution(promise, version, preload, network.now, root, complete=complete, dialect=network.dialect)
         held = Held(execution)
         held.since = self._clock()
         self.held[promise.id] = held
@@ -310,6 +317,8 @@ class Worker:
             for answer in answers:
                 if answer.promise is not None:
                     held.execution.settle(answer.promise)
+        if held.execution.arrivals:
+            self.loop.pump(held)
 
     # ---- the other ways to end ------------------------------------------------------------------------
 
@@ -397,12 +406,15 @@ class Worker:
             "attempt %d of %s failed, trying again in %g s", call.attempt, call.name or call.id, delay
         )
 
-    def _release(self, held: Held) -> None:
-        execution = held.execution
+    def _release(self, *held: Held) -> None:
+        """Give tasks back, so that whoever goes on need not wait for the end of their leases."""
+        if not held:
+            return
         try:
-            self.network.send([TaskRelease(execution.id, execution.version)])
+            self.network.send([TaskRelease(one.execution.id, one.execution.version) for one in held])
         except ResonateStoreError as error:
-            _LOG.warning("%s could not be released, its lease runs out instead: %s", execution.id, error)
+            ids = ", ".join(one.execution.id for one in held[:SHOWN])
+            _LOG.warning("%d tasks could not be released, their leases run out instead: %s: %s", len(held), ids, error)
 
     def _broken(self, held: Held, state: str, answer: Response) -> None:
         """A write was refused: the lease is lost, or the record is not what we believed."""
