@@ -1,4 +1,4 @@
-"""What the answer of a fence brings along: the first records of the branch, up to a bound; nothing for who asks so."""
+"""What the answer of a fence brings along: the first records of the branch, up to a bound."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from resonate.clock import Clock, SystemClock
 from resonate.protocol import wire
 from resonate.protocol.requests import Request, Response
 from resonate.server.base import Listening, Settings
+from resonate.server.push import PushSettings
 from resonate.server.running import Server, ServerThread
 from resonate.service.service import Service
 from resonate.storage.base import Storage
@@ -36,11 +37,12 @@ def serving(
     settings: Settings | None = None,
     listening: Listening | None = None,
     clock: Clock | None = None,
+    push: PushSettings | None = None,
     **options: Any,
 ) -> Iterator[Server]:
     """A server around a new service; `options` are the service's."""
     service = Service(MemoryStorage() if storage is None else storage, clock or SystemClock(), **options)
-    with ServerThread(service, settings, listening) as thread:
+    with ServerThread(service, settings, listening, push) as thread:
         yield thread.server
 
 

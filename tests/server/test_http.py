@@ -228,6 +228,23 @@ def test_a_storage_that_fails_is_answered_with_what_is_known(failure: Exception,
     assert str(failure.args[0]) in got["data"]
 
 
+def test_readiness_is_that_of_the_storage_and_health_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resonate.server.app.READY_TIMEOUT", 0.05)
+    storage = Held()
+    with serving(storage) as server:
+        client = Client(server)
+
+        hangs = client.http("GET", "/ready")[0], client.http("GET", "/health")[0]
+        storage.failure = StorageUnavailable("the disk is full")
+        storage.go.set()
+        fails = client.http("GET", "/ready")[:2]
+        storage.failure = None
+        works = client.http("GET", "/ready")[:2]
+        client.close()
+
+    assert (hangs, fails, works) == ((503, 200), (503, b""), (200, b""))
+
+
 class Broken(MemoryStorage):
     """Has a mistake in it."""
 

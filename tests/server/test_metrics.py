@@ -5,8 +5,10 @@ from __future__ import annotations
 import http.client
 
 from resonate.protocol import requests as rq
-from resonate.server.base import Listening
+from resonate.server.base import Listening, Settings
+from resonate.server.push import PushSettings
 from resonate.server.running import Server
+from tests.server.receiver import receiving
 from tests.server.serving import LATER, PATIENCE, Client, Listener, envelope, serving
 
 SCHEDULE = {
@@ -91,3 +93,22 @@ def test_two_servers_count_apart_and_one_without_a_port_has_no_metrics() -> None
         assert metrics(one)[name] == 1
         assert name not in metrics(two)
         assert none.metrics_port is None
+
+
+def test_a_server_that_pushes_says_where_to_talk_back_and_counts_its_deliveries() -> None:
+    push = PushSettings(allow=("127.0.0.0/8",))
+    with (
+        receiving() as receiver,
+        serving(
+            settings=Settings(server_url="http://me:8001"), listening=Listening(port=0, metrics_port=0), push=push
+        ) as server,
+    ):
+        client = Client(server)
+        client.send(rq.PromiseCreate("t", LATER, tags={"resonate:target": receiver.url()}))
+        pushed = receiver.wait(1)[0].json
+        while "resonate_deliveries_total" not in str(found := metrics(server)):  # counted once it is answered
+            pass
+        client.close()
+
+    assert pushed["head"] == {"serverUrl": "http://me:8001"}
+    assert found['resonate_deliveries_total{status="success"}'] == 1

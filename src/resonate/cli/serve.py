@@ -110,9 +110,9 @@ def run(config: Config) -> None:
     from resonate.server.build import open_server
 
     logging.basicConfig(level=_LEVELS[config["level"]], format=_FORMAT)
-    with open_server(config) as server:
+    with open_server(config) as (server, where):
         _warn(config)
-        server.run(lambda: _LOG.info("ready at %s, state in %s", server.url, server.where))
+        server.run(lambda: _LOG.info("ready at %s, state in %s", server.url, where))
 
 
 def _warn(config: Config) -> None:

@@ -3,8 +3,8 @@
 Field names are those of protocol 2026-04-01, section 3. A request travels unchanged from
 the caller to the machine; `wire` gives it its JSON form. `preload` on task requests is
 ours: False asks the machine to leave the preload out of the answer (on the wire it is
-a key of the head that other servers ignore). `prefix` on searches is ours too, and never on the
-wire: only ids that begin with it are found, for callers who may see no others.
+a key of the head that other servers ignore). `prefix` on searches is ours too, and never on
+the wire: only ids that begin with it are found, for callers who may see no others.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ and their order are `protocol.wire`'s; here are only those of HTTP: size, load, 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import logging
 import time
 from collections.abc import AsyncIterator
 from typing import Any, Final
@@ -23,6 +23,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from resonate.protocol import wire
+from resonate.protocol.requests import PromiseGet
 from resonate.server.base import MAX_BUFFERED, Settings
 from resonate.server.batch import answer_batch
 from resonate.server.door import Door
@@ -34,7 +35,10 @@ from resonate.service.service import Service
 RETRY_AFTER: Final = 1
 """Seconds after which a client that found us busy may come back."""
 
-_LOG: Final = logging.getLogger("resonate.server")
+READY_TIMEOUT: Final = 2.0
+"""Seconds in which a storage must answer to count as ready."""
+
+_PROBE: Final = "resonate.ready"  # a promise that may or may not exist
 _JSON: Final = (b"content-type", b"application/json")
 _TEXT: Final = (b"content-type", b"text/plain; charset=utf-8")
 _BATCH: Final = (b"resonate-batch", b"1")
@@ -231,7 +235,15 @@ class Application(Starlette):
     # ---- beside the protocol -------------------------------------------------------------------------
 
     async def _ready(self, request: HttpRequest) -> HttpResponse:
-        return HttpResponse(status_code=503 if self.draining else 200)
+        return HttpResponse(status_code=200 if not self.draining and await self._storage_answers() else 503)
+
+    async def _storage_answers(self) -> bool:
+        """Whether a request that reads one row, like any other, is answered in time."""
+        try:
+            (answer,) = await asyncio.wait_for(self.intake.ask([PromiseGet(_PROBE)], False, None), READY_TIMEOUT)
+        except TimeoutError:
+            return False
+        return answer.status < 500
 
 
 class _Endpoint:

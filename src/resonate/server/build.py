@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from resonate.clock import SystemClock
@@ -13,50 +12,16 @@ from resonate.errors import UsageError
 from resonate.server.auth import Authenticator, BasicUser, BearerToken, Identity
 from resonate.server.base import Listening, Settings
 from resonate.server.config import Config
-from resonate.server.push import Pusher, PushSettings
+from resonate.server.push import PushSettings
 from resonate.server.running import Server
 from resonate.service.service import Service
 from resonate.storage.base import Storage
 from resonate.storage.memory import MemoryStorage
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """A server that is ready to run.
-
-    Attributes:
-        server: to run and stop.
-        where: where its state lives, for people.
-        pusher: what delivers to HTTP addresses.
-    """
-
-    server: Server
-    where: str
-    pusher: Pusher | None
-
-    @property
-    def url(self) -> str:
-        """Where clients on this machine find it."""
-        return self.server.url
-
-    def run(self, ready: Callable[[], None]) -> None:
-        """Serve until a signal or `stop`; see `Server.run`."""
-
-        def serving() -> None:
-            if self.pusher is not None:
-                self.pusher.start()
-            ready()
-
-        try:
-            self.server.run(serving)
-        finally:
-            if self.pusher is not None:
-                self.pusher.stop()
-
-
 @contextlib.contextmanager
-def open_server(config: Config) -> Iterator[Opened]:
-    """The server that `config` describes, with its storage open for the block.
+def open_server(config: Config) -> Iterator[tuple[Server, str]]:
+    """The server that `config` describes, and where its state lives; its storage is open for the block.
 
     Raises:
         UsageError, ResonateStoreError: a setting cannot be followed, the port is taken, the file cannot be used.
@@ -73,10 +38,10 @@ def open_server(config: Config) -> Iterator[Opened]:
             retention=_retention(config),
             fence_preload=None if config["tasks.fence_preload"] == "all" else int(config["tasks.fence_preload"]),
         )
-        pusher = Pusher(service, _push(config)) if config["transports.http_push.enabled"] else None
-        server = Server(service, _settings(config, auth), _listening(config))
+        push = _push(config) if config["transports.http_push.enabled"] else None
+        server = Server(service, _settings(config, auth), _listening(config), push)
         try:
-            yield Opened(server, where, pusher)
+            yield server, where
         finally:
             server.close()
     finally:
@@ -117,7 +82,7 @@ def _settings(config: Config, auth: Authenticator | None) -> Settings:
         max_body=config["server.max_body"],
         max_waiting=config["server.max_waiting"],
         cors_origins=config["server.cors.allow_origins"],
-        server_url=_server_url(config),
+        server_url=config["server.url"] or f"http://{config['server.host']}:{config['server.port']}",
         poll_connections=config["transports.http_poll.max_connections"],
     )
 
@@ -130,15 +95,10 @@ def _push(config: Config) -> PushSettings:
         token=config[key + "auth.token"],
         header=config[key + "auth.header"],
         signing_key=config[key + "signing_key"],
-        server_url=_server_url(config),
         concurrency=config[key + "concurrency"],
         connect_timeout=config[key + "connect_timeout"],
         request_timeout=config[key + "request_timeout"],
     )
-
-
-def _server_url(config: Config) -> str:
-    return config["server.url"] or f"http://{config['server.host']}:{config['server.port']}"
 
 
 def _listening(config: Config) -> Listening:
@@ -205,4 +165,4 @@ def _identity(path: str, entry: Mapping[str, Any], name: str, *own: str) -> Iden
     )
 
 
-__all__ = ["Opened", "open_server"]
+__all__ = ["open_server"]

@@ -14,6 +14,7 @@ import ssl
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from types import TracebackType
 from typing import Final
 
@@ -25,6 +26,7 @@ from resonate.server.app import Application, create_app
 from resonate.server.base import Listening, Settings
 from resonate.server.connections import patient
 from resonate.server.metrics import Metrics
+from resonate.server.push import Pusher, PushSettings
 from resonate.service.service import Service
 
 BACKLOG: Final = 2_048
@@ -43,18 +45,26 @@ class Server:
         service: started when the server starts, stopped when it has stopped.
         settings: how to answer.
         listening: where.
+        push: how to deliver to HTTP addresses; None leaves what is sent there in the outbox.
 
     Raises:
-        UsageError: the address cannot be bound, or the certificate cannot be used.
+        UsageError: the address cannot be bound, the certificate cannot be used, or `push` cannot be followed.
     """
 
-    def __init__(self, service: Service, settings: Settings | None = None, listening: Listening | None = None) -> None:
+    def __init__(
+        self,
+        service: Service,
+        settings: Settings | None = None,
+        listening: Listening | None = None,
+        push: PushSettings | None = None,
+    ) -> None:
         self.service = service
         self.listening = listening or Listening()
         counted = service.timers
         wanted = self.listening.metrics_port is not None
         self._metrics = Metrics(lambda: counted.occurrences) if wanted else None
         self.app: Application = create_app(service, settings, self._metrics)
+        self._pusher = None if push is None else self._pushing(push)
         _check_certificate(self.listening)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sockets: list[socket.socket] = []
@@ -120,6 +130,8 @@ class Server:
     async def _serve(self, ready: Callable[[], None] | None) -> None:
         self._loop = asyncio.get_running_loop()
         self.service.start()
+        if self._pusher is not None:
+            self._pusher.start()
         second: asyncio.Task[None] | None = None
         try:
             if self._second is not None:
@@ -132,6 +144,8 @@ class Server:
                 self._second.should_exit = True
                 await second
             await self.app.finish()
+            if self._pusher is not None:
+                await asyncio.to_thread(self._pusher.stop)
             self.service.stop()
             self.close()
 
@@ -139,6 +153,11 @@ class Server:
         """Free the ports of a server that never ran. Idempotent."""
         for bound in self._sockets:
             bound.close()
+
+    def _pushing(self, push: PushSettings) -> Pusher:
+        if push.server_url is None:
+            push = replace(push, server_url=self.app.settings.server_url)
+        return Pusher(self.service, push, observe=None if self._metrics is None else self._metrics.delivered)
 
     def _bind(self, port: int) -> socket.socket:
         host = self.listening.bind
@@ -186,8 +205,14 @@ class ServerThread:
     is a free one unless `listening` names one.
     """
 
-    def __init__(self, service: Service, settings: Settings | None = None, listening: Listening | None = None) -> None:
-        self.server = Server(service, settings, listening or Listening(port=0))
+    def __init__(
+        self,
+        service: Service,
+        settings: Settings | None = None,
+        listening: Listening | None = None,
+        push: PushSettings | None = None,
+    ) -> None:
+        self.server = Server(service, settings, listening or Listening(port=0), push)
         self._thread = threading.Thread(target=self._run, name="resonate-server", daemon=True)
         self._started = threading.Event()
         self._failed: BaseException | None = None
