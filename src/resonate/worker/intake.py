@@ -115,7 +115,12 @@ class Intake:
         self._starved = True  # until we know better: whoever makes room in between then wakes us
         room = max(0, worker.max_concurrent - len(worker.held) + worker.pool.standing)
         limit = min(room, AT_ONCE, max(1, worker.pool.limit * 4 - worker.pool.backlog()))
-        messages = worker.network.take(AT_ONCE, self._ignored, limit)
+        try:
+            messages = worker.network.take(AT_ONCE, self._ignored, limit)
+        except ResonateStoreError as error:
+            _LOG.warning("messages could not be taken, trying again in %g s: %s", AGAIN_FIRST, error)
+            worker.later(AGAIN_FIRST, self.wake)
+            return
         offers: list[Execute] = []
         for message in messages:
             if type(message) is Execute:
@@ -150,11 +155,15 @@ class Intake:
             worker.later(pause, lambda: worker.pool.submit(again))
             return
         at = 0
-        for _, held, count in plan:
+        for offer, held, count in plan:
             answer, read = answers[at], answers[at + 1 : at + 1 + count]
             at += 1 + count
-            if answer.status == 200:
+            if answer.status != 200:
+                continue
+            try:
                 self._go_on(answer, held, read)
+            except ResonateStoreError as error:  # the others have been acquired too, and are to run
+                _LOG.warning("%s was acquired and could not be begun, its lease runs out: %s", offer.id, error)
 
     def _go_on(self, answer: Response, held: Held | None, read: list[Response]) -> None:
         worker = self._worker
@@ -164,7 +173,13 @@ class Intake:
         stale = worker.held.get(promise.id)
         if stale is not None and held is None:
             worker.stop_execution(stale, ExecutionStopped(f"{promise.id}: the lease was lost and has been taken again"))
-        if held is not None and not self._in_place(held, task.version, answer, read):
+        try:
+            in_place = held is not None and self._in_place(held, task.version, answer, read)
+        except ResonateStoreError as error:  # it is held, and does not know what it has waited for
+            assert held is not None
+            worker.abandon(held, error)
+            return
+        if held is not None and not in_place:
             worker.stop_execution(held, ExecutionStopped(f"{promise.id} was run elsewhere in between; replaying it"))
             worker.network.send([TaskRelease(promise.id, task.version)])
             return
