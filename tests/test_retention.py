@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
@@ -417,12 +418,12 @@ def test_a_file_under_steady_load_stops_growing(tmp_path: Path) -> None:
             shop.settle(f"{id}:1", id)
         shop.pass_time(1001)
         shop.purge()
-        with sqlite3.connect(path) as reader:
+        with closing(sqlite3.connect(path)) as reader:
             pages.append(reader.execute("PRAGMA page_count").fetchone()[0])
     shop.storage.close()
 
     assert pages[-1] == pages[5], pages
-    with sqlite3.connect(path) as reader:
+    with closing(sqlite3.connect(path)) as reader:
         assert sum(reader.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in TABLES) == 0
 
 
@@ -434,7 +435,7 @@ def test_trees_of_a_file_of_the_first_schema_are_found_after_the_upgrade(tmp_pat
     shop.create("own-name", parent="a")
     shop.settle("own-name", "a")
     storage.close()
-    with sqlite3.connect(location.path) as database:  # as the first schema was
+    with closing(sqlite3.connect(location.path, isolation_level=None)) as database:  # as the first schema was
         for index in ("over", "stray"):
             database.execute(f"DROP INDEX resonate_promises_{index}")
         for column in ("over", "stray_of"):

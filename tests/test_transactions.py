@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,8 @@ from tests.homes import until
 @pytest.fixture
 def path(tmp_path: Path) -> str:
     path = f"{tmp_path}/app.db"
-    with sqlite3.connect(path) as database:
+    with closing(sqlite3.connect(path)) as database:
         database.execute("CREATE TABLE orders (id TEXT, amount INTEGER)")
-    database.close()
     return path
 
 
@@ -307,8 +307,8 @@ def test_it_is_refused_before_anything_runs_where_state_is_in_no_database() -> N
 
     with pytest.raises(NotSupported, match=r"sqlite:///app\.db"):
         client.run("o", order)
-    with pytest.raises(NotSupported):
-        client.begin_run_in(sqlite3.connect(":memory:"), "p", order)
+    with pytest.raises(NotSupported), closing(sqlite3.connect(":memory:")) as database:
+        client.begin_run_in(database, "p", order)
     assert ran == []
     client.stop()
 
@@ -498,8 +498,8 @@ def test_a_connection_to_another_place_is_refused(client: Resonate, tmp_path: Pa
 
     with pytest.raises(UsageError, match=r"other\.db, but state lives in .*app\.db"):
         client.begin_run_in(other, "s", ship, "a")
-    with pytest.raises(UsageError, match="a database in memory"):
-        client.begin_run_in(sqlite3.connect(":memory:"), "s", ship, "a")
+    with pytest.raises(UsageError, match="a database in memory"), closing(sqlite3.connect(":memory:")) as memory:
+        client.begin_run_in(memory, "s", ship, "a")
     with pytest.raises(TypeError, match="connection must be"):
         client.begin_run_in("app.db", "s", ship, "a")  # type: ignore[arg-type]
     other.close()
