@@ -86,6 +86,7 @@ class WireServer:
         self.heads: list[dict[str, str]] = []
         self.bodies: list[Any] = []
         self.streams = 0
+        self.ended = 0
         self.connections = 0
         self.tls = tls
         self.frozen = False
@@ -285,7 +286,7 @@ class _Handler(BaseHTTPRequestHandler):
             with owner.changed:
                 owner.streams += 1
                 owner.changed.notify_all()
-            threading.Thread(target=self._notice_the_end, args=(woken,), daemon=True).start()
+            threading.Thread(target=self._notice_the_end, args=(subscription, woken), daemon=True).start()
             while not self.close_connection:
                 told = woken.wait(SWEEP if owner.foreign is not None else owner.beat)
                 woken.clear()
@@ -299,12 +300,16 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.flush()
         finally:
             subscription.close()
+            with owner.changed:
+                owner.ended += 1
+                owner.changed.notify_all()
 
-    def _notice_the_end(self, woken: threading.Event) -> None:
+    def _notice_the_end(self, subscription: Subscription, woken: threading.Event) -> None:
         try:
             self.connection.recv(1)
         except OSError:
             pass
+        subscription.close()
         self.close_connection = True
         woken.set()
 

@@ -25,6 +25,7 @@ from resonate.execution.concluding import conclude
 from resonate.execution.coroutine import NOTHING, Outcome, Raised, Returned, advance
 from resonate.execution.execution import BLOCKED, DONE, OK, Execution
 from resonate.options import Options
+from resonate.protocol.ids import TODAY
 from resonate.protocol.records import ACQUIRED, BRANCH, ORIGIN, PENDING, TARGET, Promise, Value
 from resonate.protocol.requests import (
     PromiseCreate,
@@ -69,6 +70,8 @@ class Machine:
         self.journal: list[tuple[int, Request]] = []
         self.ran: list[str] = []
         self.tags: dict[str, str] = {}
+        self.complete = True
+        self.dialect = TODAY
         self._functions: dict[str, tuple[Callable[..., Any], tuple[Any, ...], Options]] = {}
 
     def now(self) -> int:
@@ -171,7 +174,16 @@ class Machine:
         root = Call(answer.promise.id, None, signature.kind, answer.promise.timeout_at, options, func, args, {})
         root.returns = signature.returns
         root.name = func.__name__
-        return Run(self, Execution(answer.promise, answer.task.version, answer.preload, self.now, root))
+        execution = Execution(
+            answer.promise,
+            answer.task.version,
+            answer.preload,
+            self.now,
+            root,
+            complete=self.complete,
+            dialect=self.dialect,
+        )
+        return Run(self, execution)
 
 
 class Run:

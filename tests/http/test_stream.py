@@ -112,7 +112,8 @@ def test_a_refused_token_ends_the_stream_and_is_shown(caplog: pytest.LogCaptureF
     with serving(token="right") as server, caplog.at_level(logging.ERROR, "resonate.network"):
         receiver = Receiver(server, token="wrong")
         receiver.network.start()
-        thread = next(t for t in threading.enumerate() if t.name == "resonate-messages")
+        thread = receiver.network._stream._thread
+        assert thread is not None
         thread.join(20)
         receiver.network.stop()
 
@@ -154,3 +155,19 @@ def test_what_is_no_message_is_left_alone(caplog: pytest.LogCaptureFixture) -> N
 
     assert net.take(10) == []
     assert "a message is left alone" in caplog.text
+
+
+def test_offers_that_nobody_took_go_to_others_when_the_client_leaves() -> None:
+    with serving(retry_timeout=600_000) as server:
+        leaving = HttpNetwork(server.url, "default", "leaving")
+        leaving.send([task("a"), task("b")])
+        for id in ("a", "b"):
+            leaving._heard(encode_message(Execute(id, 0)))
+
+        leaving.leave()
+
+        with receiving(server) as receiver:
+            receiver.wait(lambda: len(receiver.messages) == 2)
+        leaving.stop()
+
+    assert sorted(receiver.messages, key=str) == [Execute("a", 1), Execute("b", 1)]

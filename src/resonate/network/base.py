@@ -44,7 +44,10 @@ class Network(Protocol):
         """Begin to receive messages. Idempotent."""
 
     def leave(self) -> None:
-        """The client is about to stop: from now on wait no longer than a moment for a service that is away."""
+        """The client is about to stop: take no more messages, let others have those that are here.
+
+        Requests are still answered, but a service that is away is waited for only a few seconds.
+        """
 
     def stop(self) -> None:
         """Stop receiving and free every thread and connection. Idempotent."""

@@ -42,13 +42,14 @@ class EmbeddedNetwork:
             self.service.subscribe(self._subscription)
 
     def leave(self) -> None:
-        """A service in this process is never away."""
-
-    def stop(self) -> None:
-        """Receive nothing more. Idempotent."""
+        """Receive nothing more; what was meant for us goes to others. Idempotent."""
         subscription, self._subscription = self._subscription, None
         if subscription is not None:
             subscription.close()
+
+    def stop(self) -> None:
+        """Receive nothing more. Idempotent."""
+        self.leave()
 
     def send(self, requests: Sequence[Request], *, chain: bool = False) -> list[Response]:
         """Answer `requests` in order; see `Network.send`."""

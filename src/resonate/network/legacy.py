@@ -101,7 +101,7 @@ class LegacyNetwork(Apart):
             self._thread.start()
 
     def leave(self) -> None:
-        """How long to wait for a store of the user's is the store's to say."""
+        """A message source of the user's is only ever stopped."""
 
     def stop(self) -> None:
         """Stop the message source. Idempotent."""

@@ -145,12 +145,15 @@ class Watch:
     def heard(self, promise: Promise) -> None:
         """An `unblock`: the promise is of a child somebody here waits for, or of a root."""
         held = self.children.pop(promise.id, None)
-        if held is not None and not held.suspended:  # a suspended one hears of it with its task
+        if held is not None:
             with held.lock:
-                held.execution.settle(promise)
-            self._worker.submit(held)
-            if held.execution.arrivals:
-                self._worker.loop.pump(held)
+                here = not held.suspended  # a suspended one hears of it with its task
+                if here:
+                    held.execution.settle(promise)
+            if here:
+                self._worker.submit(held)
+                if held.execution.arrivals:
+                    self._worker.loop.pump(held)
         self._worker.settled_elsewhere(promise)
 
     def settled(self, promise: Promise) -> None:

@@ -22,7 +22,7 @@ from resonate.errors import (
 )
 from resonate.execution.call import Call
 from resonate.execution.coroutine import Raised
-from resonate.execution.execution import DONE, LOST, OK, REFUSED, Execution
+from resonate.execution.execution import BLOCKED, DONE, LOST, OK, REFUSED, Execution
 from resonate.execution.records import HALT_TAG
 from resonate.network.base import Network
 from resonate.protocol.records import CANCELED, PENDING, Promise, Value
@@ -126,6 +126,7 @@ class Worker:
             return
         self.stopped = True
         self.room.open()
+        self.network.leave()
         reason = "the client was stopped"
         limit = None if timeout is None else time.monotonic() + timeout
 
@@ -134,7 +135,6 @@ class Worker:
 
         self.watch.abandon(ResonateShutdownError(reason))  # a step that waits in result() could not end otherwise
         self.threads.drain(timeout)
-        self.network.leave()
         held_now = [*self.held.values(), *self.warm.values()]
         self._release(*(held for held in held_now if not held.suspended))
         for held in held_now:
@@ -265,7 +265,10 @@ class Worker:
     def _suspend(self, held: Held) -> bool:
         execution = held.execution
         with held.writing:
-            held.suspended = True
+            with held.lock:
+                if execution.rest() != BLOCKED:  # news of what it waited for came in between
+                    return True
+                held.suspended = True
             self.warm[execution.id] = held
             self.forget(held)
             sent = self._conclude(held, lambda: [*self._listener(held), execution.suspend()])

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
+from resonate.errors import OutcomeUnknown, StorageUnavailable
 from resonate.network.http.exchange import Exchange, Letter
 from resonate.network.http.remedies import Remedies, as_answered
 from resonate.protocol.chain import holds
@@ -70,7 +71,13 @@ class Batches:
         split = _halves(requests)
         wire = requests if split is None else split
         letters = [self.exchange.letter(request) for request in wire]
-        answers = self._chain(letters) if chain else self._all(letters)
+        answers: list[Response] = []
+        try:
+            (self._chain if chain else self._all)(letters, answers)
+        except StorageUnavailable as error:
+            if answers:
+                raise OutcomeUnknown(f"{error.mesg} (the {len(answers)} requests before it were applied)") from None
+            raise
         return answers if split is None else _joined(requests, answers)
 
     def stop(self) -> None:
@@ -81,8 +88,7 @@ class Batches:
 
     # ---- one after the other ---------------------------------------------------------------------
 
-    def _chain(self, letters: list[Letter]) -> list[Response]:
-        answers: list[Response] = []
+    def _chain(self, letters: list[Letter], answers: list[Response]) -> None:
         unsure = False
         while len(answers) < len(letters):
             rest = letters[len(answers) :]
@@ -90,11 +96,9 @@ class Batches:
             unsure = unsure or again
             answers += got
             if not holds(letters[len(answers) - 1].request, answers[-1]) and not self._mend(letters, answers, unsure):
-                break
-        return answers
+                return
 
-    def _all(self, letters: list[Letter]) -> list[Response]:
-        answers: list[Response] = []
+    def _all(self, letters: list[Letter], answers: list[Response]) -> None:
         while len(answers) < len(letters):
             rest = letters[len(answers) :]
             alike = self._alike(rest)
@@ -103,7 +107,6 @@ class Batches:
                 continue
             got, unsure = self._piece(rest, chain=False)
             answers += [self._understood(to, answer, unsure) for to, answer in zip(rest, got, strict=False)]
-        return answers
 
     def _piece(self, letters: list[Letter], *, chain: bool) -> tuple[list[Response], bool]:
         """Send as many of `letters` as one round trip takes; their answers, and whether one was sent twice."""

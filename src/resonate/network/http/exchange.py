@@ -33,8 +33,8 @@ FIRST_PATIENCE: Final = 5.0
 PATIENCE: Final = 30.0
 """Seconds for which requests are repeated when a server that has answered is gone: it restarts."""
 
-LAST_PATIENCE: Final = 1.0
-"""Seconds for a client that stops: what it cannot give back, its leases do."""
+LAST_PATIENCE: Final = 5.0
+"""Seconds for a client that stops: late results are worth that; what it cannot give back, its leases do."""
 
 PAUSE_FIRST: Final = 0.05
 PAUSE_MAX: Final = 2.0
@@ -131,7 +131,7 @@ class Exchange:
         return self._insist(head + body, lambda answer: self._read_several(letters, chain, answer), letters)
 
     def leave(self) -> None:
-        """Wait no longer than a moment from now on: the client is about to stop."""
+        """Wait no longer than a few seconds from now on: the client is about to stop."""
         self._patience = min(self._patience, LAST_PATIENCE)
 
     def stop(self) -> None:
@@ -148,7 +148,6 @@ class Exchange:
             try:
                 answer = self._connections.ask(request)
                 self._clock.learn(answer.headers, sent)
-                self.offers_batch = BATCH in answer.headers
                 result = read(answer)
             except Lost as lost:
                 unsure = unsure or lost.sent
@@ -156,6 +155,8 @@ class Exchange:
                 pause = min(PAUSE_MAX, pause * 2)
                 continue
             self._gone_since = None
+            if result is not None:
+                self.offers_batch = BATCH in answer.headers
             return result, unsure
 
     def _wait(self, pause: float, reason: str, unsure: bool, letters: Sequence[Letter]) -> None:

@@ -36,6 +36,7 @@ from resonate.protocol.requests import (
     TaskAcquire,
     TaskHeartbeat,
     TaskRef,
+    TaskRelease,
 )
 from resonate.protocol.wire import WireError, decode_message
 
@@ -45,6 +46,9 @@ OFFERS: Final = 10_000
 PAGE: Final = 1000
 PAGES: Final = 10_000
 """Promises per page, and pages, of a branch that is read by search; more than a replay could hold."""
+
+LEASE: Final = 10_000
+"""Milliseconds for which a task is leased that is given back at once."""
 
 LOOP_THREADS: Final = 32
 """Requests that event loops wait for at the same time; more wait for a thread."""
@@ -110,8 +114,23 @@ class HttpNetwork(Apart):
             self._stream.start()
 
     def leave(self) -> None:
-        """Wait for a server that is away no longer than a moment from now on."""
+        """Receive nothing more, and let others have the tasks that were offered to us. Idempotent.
+
+        The stream ends first: what is given back from now on is not offered to us again.
+        """
+        self._stream.stop()
         self._exchange.leave()
+        with self._lock:
+            offers = list(self._offers.values())
+            self._offers.clear()
+        if not offers:
+            return
+        try:
+            answers = self.send([TaskAcquire(offer.id, offer.version, self.pid, LEASE, False) for offer in offers])
+            ours = [answer.task for answer in answers if answer.status == 200 and answer.task is not None]
+            self.send([TaskRelease(task.id, task.version) for task in ours])
+        except ResonateStoreError as error:
+            _LOG.warning("%d offered tasks are offered to others only in a while: %s", len(offers), error)
 
     def stop(self) -> None:
         """Close every connection and end every thread; requests under way may still be answered. Idempotent."""
