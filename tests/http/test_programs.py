@@ -214,16 +214,13 @@ def test_the_clock_that_counts_is_the_servers() -> None:
     with serving(clock_skew=3_600_000) as server, client(server) as resonate:
         begun = time.monotonic()
 
-        def nap(ctx: Context) -> Generator[Any, Any, float]:
+        def nap(ctx: Context) -> Generator[Any, Any, None]:
             yield ctx.sleep(0.3)
-            now: float = yield ctx.time.time()
-            return now
 
         resonate.register(nap)
-        told = resonate.run("nap", nap)
+        resonate.run("nap", nap)  # by our own clock it would have been over an hour ago
 
     assert 0.25 < time.monotonic() - begun < 10
-    assert told > 0
 
 
 def test_what_the_server_refuses_is_shown_with_its_words(server: WireServer) -> None:
