@@ -1,11 +1,14 @@
-"""`python -m benchmarks.sqlite [DIRECTORY]`: what the SQLite storage adds to the bare commits of this machine's disk.
+"""`python -m benchmarks.sqlite [--slower US] [DIRECTORY]`: what the SQLite storage adds to the disk's bare commits.
 
 Commits of one disk differ by a third from minute to minute, so each round measures the bare
-commit and ours one after the other, and the median of the rounds' ratios counts.
+commit and ours one after the other, and the median of the rounds' ratios counts. What we add to
+a commit is processor time, so the ratios depend on how long a commit takes: with `--slower` each
+commit, bare or ours, takes so many microseconds more, as on slower disks.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import sqlite3
 import subprocess
@@ -20,6 +23,7 @@ from typing import Any, Final
 
 import resonate
 from resonate import Resonate
+from resonate.storage.sqlite.connection import Connection
 
 ROUNDS: Final = 15
 STEPS: Final = 150
@@ -61,7 +65,8 @@ def steps(ctx: Any, count: int) -> Generator[Any, Any, int]:
 class Bare:
     """Commits of single rows, as anybody would write them."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, slower: float) -> None:
+        self._slower = slower
         self._database = sqlite3.connect(path, isolation_level=None)
         self._database.execute("PRAGMA journal_mode = wal")
         self._database.execute("PRAGMA synchronous = full")
@@ -75,6 +80,8 @@ class Bare:
             execute("BEGIN IMMEDIATE")
             execute("INSERT INTO rows VALUES (?, ?)", (f"row:{self._count}", bytes(200)))
             execute("COMMIT")
+            if self._slower:
+                time.sleep(self._slower)
 
     def close(self) -> None:
         self._database.close()
@@ -202,9 +209,26 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def main(directory: str | None) -> None:
-    with tempfile.TemporaryDirectory(dir=directory) as place:
-        bare, ours = Bare(f"{place}/bare.db"), Ours(f"sqlite:///{place}/ours.db")
+def slow_down(seconds: float) -> None:
+    """Have each commit of ours take `seconds` longer."""
+    commit = Connection.commit
+
+    def slower(self: Connection) -> None:
+        commit(self)
+        time.sleep(seconds)
+
+    Connection.commit = slower  # type: ignore[method-assign]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--slower", type=int, default=0, metavar="US", help="microseconds added to each commit")
+    parser.add_argument("directory", nargs="?", help="where the files lie")
+    given = parser.parse_args()
+    if given.slower:
+        slow_down(given.slower / 1e6)
+    with tempfile.TemporaryDirectory(dir=given.directory) as place:
+        bare, ours = Bare(f"{place}/bare.db", given.slower / 1e6), Ours(f"sqlite:///{place}/ours.db")
         rows = [*sequential(bare, ours), *one_step(ours), *concurrent(ours)]
         ours.client.stop()
         bare.close()
@@ -215,4 +239,4 @@ def main(directory: str | None) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else None)
+    main()

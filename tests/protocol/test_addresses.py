@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from resonate.protocol.addresses import Address, acceptable_to_specification, parse
+from resonate.protocol.addresses import PUSHED, Address, acceptable_to_specification, channel, parse
 
 
 @pytest.mark.parametrize(
@@ -85,3 +85,17 @@ def test_the_specification_accepts_more_listeners_than_can_be_reached(address: s
 @pytest.mark.parametrize("address", ["", "HTTP://h", "poll://g", "gcps://p/t", "bash://", "any@g"])
 def test_the_specification_accepts_no_other_schemes(address: str) -> None:
     assert not acceptable_to_specification(address)
+
+
+@pytest.mark.parametrize(
+    ("address", "listens_to"),
+    [
+        ("poll://any@workers", "workers"),
+        ("poll://uni@workers/7", "workers"),
+        ("https://h/hook", PUSHED),
+        ("gcps://project/topic", None),
+        ("nonsense", None),
+    ],
+)
+def test_an_address_says_what_its_receiver_listens_to(address: str, listens_to: str | None) -> None:
+    assert channel(address) == listens_to

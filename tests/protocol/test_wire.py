@@ -718,3 +718,35 @@ def test_a_message_of_an_unknown_kind_is_none() -> None:
 def test_what_is_no_message_raises(raw: bytes) -> None:
     with pytest.raises(WireError, match="unreadable message"):
         wire.decode_message(raw)
+
+
+def test_a_request_that_its_sender_may_not_make_is_answered_403_with_its_kind_and_id() -> None:
+    refusal = wire.forbid(Call("promise.get", "c-1", rq.PromiseGet("p"), None))
+
+    answer = json.loads(refusal.body)
+    assert (refusal.status, refusal.kind) == (403, "promise.get")
+    assert (answer["head"]["status"], answer["head"]["corrId"], answer["data"]) == (403, "c-1", "Forbidden")
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"[]", "Invalid batch"),
+        (b'{"requests": []}', "from 1 to 1000 envelopes, got 0"),
+        (b'{"requests": [' + b",".join([b"1"] * 1001) + b"]}", "got 1001"),
+    ],
+    ids=["no object", "none", "too many"],
+)
+def test_a_batch_that_is_none_is_refused(body: bytes, said: str) -> None:
+    refused = wire.decode_batch(body)
+
+    assert isinstance(refused, Refusal)
+    assert (refused.status, said in json.loads(refused.body)["data"]) == (400, True)
+
+
+def test_a_batch_gives_its_requests_and_its_answers_make_one_body() -> None:
+    found = wire.decode_batch(b'{"requests": [1, {"a": 2}], "chain": true}')
+
+    assert not isinstance(found, Refusal)
+    assert ([bytes(request) for request in found[0]], found[1]) == ([b"1", b'{"a": 2}'], True)
+    assert wire.encode_batch([b"1", b"{}"]) == b'{"responses":[1,{}]}'
