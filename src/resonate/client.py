@@ -141,12 +141,14 @@ class Client:
         with self._starting:
             self._stopped = True
         if self._worker is not None and _forks == self._forks:
-            self._worker.stop(patience)
-            if self._service is not None:
-                self._service.stop()
-                self._service.storage.close()
-            if self._io is not None:
-                self._io.shutdown(wait=False)
+            try:
+                self._worker.stop(patience)
+            finally:  # whatever failed: no thread, lock or pid of ours is to stay
+                if self._service is not None:
+                    self._service.stop()
+                    self._service.storage.close()
+                if self._io is not None:
+                    self._io.shutdown(wait=False)
 
     def bind(self, loop: asyncio.AbstractEventLoop) -> None:
         """Have async functions run on `loop`, if the client has not started yet."""

@@ -74,12 +74,16 @@ class Intake:
             self._starved = False
             self.wake()
 
-    def ignore(self, id: str) -> None:
-        """Leave offers of `id` to others for a second, twice as long the next time."""
-        pause = min(IGNORE_MAX, self._pauses[id] * 2 if id in self._pauses else 1.0)
+    def ignore(self, id: str, first: float = 1.0) -> None:
+        """Leave offers of `id` to others for `first` seconds, twice as long each next time."""
+        pause = min(IGNORE_MAX, self._pauses[id] * 2 if id in self._pauses else first)
         self._pauses[id] = pause
         self._ignored.add(id)
         self._worker.later(pause, lambda: self._look_again(id))
+
+    def went_on(self, id: str) -> None:
+        """`id` has ended or suspended: what stood in its way is over, and the next pause is short again."""
+        self._pauses.pop(id, None)
 
     def registered(self) -> None:
         """A function was registered: look again at what lacked one."""
@@ -106,7 +110,6 @@ class Intake:
         except (DecodeError, TypeError) as error:
             self.reject(promise.id, task.version, error)
             return None
-        self._pauses.pop(promise.id, None)
         return self._worker.hold(promise, task.version, answer.preload, root, complete=not answer.partial)
 
     def _take(self) -> None:

@@ -60,6 +60,9 @@ SHOWN: Final = 5
 SOON: Final = 60.0
 """Seconds: deadlines nearer than this have a timer, further ones are found by a sweep."""
 
+AFTER_FAILURE: Final = 0.1
+"""Seconds for which a task is left alone here after something failed that should not; they double each time."""
+
 _LOG: Final = logging.getLogger("resonate.worker")
 
 
@@ -258,6 +261,7 @@ class Worker:
             return
         end = execution.root.ended
         assert end is not None
+        self.intake.went_on(execution.id)
         self.forget(held)
         self.watch.completed(execution.id, end.outcome)
         execution.root.forget_code()  # no cycle is left, so all of it is freed here and now
@@ -282,6 +286,7 @@ class Worker:
                 self.held[execution.id] = held
                 self.leases.hold(execution.id, execution.version)
         if suspended:
+            self.intake.went_on(execution.id)
             self._trim_warm()
             return False
         if state != OK:
@@ -347,10 +352,15 @@ class Worker:
             self.submit(held)
 
     def abandon(self, held: Held, error: Exception) -> None:
-        """Something that should not fail has failed: stop here, and leave the task to whoever gets it next."""
+        """Something that should not fail has failed: stop here, and leave the task to whoever gets it next.
+
+        That may be this worker, after a pause that grows: what cannot be stored is run again,
+        and a full disk is not to have a step run hundreds of times a second.
+        """
         id = held.execution.id
         unexpected = None if isinstance(error, ResonateStoreError) else error
         _LOG.warning("%s: stopped here, whoever gets the task next goes on: %s", id, error, exc_info=unexpected)
+        self.intake.ignore(id, first=AFTER_FAILURE)
         self._release(held)
         self.stop_execution(held, ExecutionStopped(f"{id}: {error}"))
         self.watch.again(id)
