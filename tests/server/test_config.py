@@ -138,6 +138,7 @@ def test_what_is_wrong_in_a_file_is_said_with_its_place_and_what_is_right(text: 
         ({"RESONATE_SERVER__PORT": "many"}, "RESONATE_SERVER__PORT must be a whole number, got 'many'"),
         ({"RESONATE_DEBUG": "perhaps"}, "RESONATE_DEBUG must be true or false, got 'perhaps'"),
         ({"RESONATE_AUTH__TOKENS": "{hunter2"}, "RESONATE_AUTH__TOKENS must be a JSON array"),
+        ({"RESONATE_AUTH__PUBLICKEY": ""}, "RESONATE_AUTH__PUBLICKEY is empty: give it a value, or unset it"),
     ],
 )
 def test_what_is_wrong_in_the_environment_is_said(environment: dict[str, str], said: str) -> None:

@@ -82,7 +82,7 @@ def _settings(config: Config, auth: Authenticator | None) -> Settings:
         max_body=config["server.max_body"],
         max_waiting=config["server.max_waiting"],
         cors_origins=config["server.cors.allow_origins"],
-        server_url=config["server.url"] or f"http://{config['server.host']}:{config['server.port']}",
+        server_url=_server_url(config),
         poll_connections=config["transports.http_poll.max_connections"],
     )
 
@@ -99,6 +99,13 @@ def _push(config: Config) -> PushSettings:
         connect_timeout=config[key + "connect_timeout"],
         request_timeout=config[key + "request_timeout"],
     )
+
+
+def _server_url(config: Config) -> str | None:
+    if config["server.url"] is not None or not config["server.port"]:  # a port that is not known yet cannot be told
+        url: str | None = config["server.url"]
+        return url
+    return f"http://{config['server.host']}:{config['server.port']}"
 
 
 def _listening(config: Config) -> Listening:

@@ -236,7 +236,10 @@ def _from_environment(environment: Mapping[str, str]) -> Iterable[Setting]:
         if name.startswith("RESONATE_") and "__" in name and name not in known:
             raise UsageError(f"environment variable {name} is no setting of the server{_nearest(name, known)}")
     for name, key in known.items():  # in the order of the table, so that the official name wins
-        if text := environment.get(name, ""):
+        text = environment.get(name)
+        if text == "" and key.path.startswith("auth."):  # a lost secret must not switch authentication off
+            raise UsageError(f"{name} is empty: give it a value, or unset it")
+        if text:
             yield Setting(key, _read(key, _parsed(key, text, name), name), name)
 
 
