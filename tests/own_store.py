@@ -54,7 +54,7 @@ class OwnStore:
         calls: how often each method was called, `promises.create` for example.
         failing: by method, what to raise for the next calls, in order; None lets one pass.
         lost: methods whose next call is carried out and whose answer is then lost.
-        dead: nothing gets through any more, in either direction.
+        dead: nothing gets through any more, in either direction; see `die`.
     """
 
     def __init__(self, world: LocalStore | None = None) -> None:
@@ -64,6 +64,7 @@ class OwnStore:
         self.failing: dict[str, list[Exception | None]] = {}
         self.lost: list[str] = []
         self.dead = False
+        self._sources: list[OwnSource] = []
         self._fails_at: tuple[int, bool] | None = None
         self._lock = threading.Lock()
         self.encoder = Base64Encoder()
@@ -74,6 +75,12 @@ class OwnStore:
     def fail_at(self, number: int, lost: bool) -> None:
         """Have the call of this number (from 0) fail, either before it is carried out or after."""
         self._fails_at = (number, lost)
+
+    def die(self) -> None:
+        """Cut the process of this store off: its calls fail, and no message is given to it, only to the others."""
+        self.dead = True
+        for source in self._sources:
+            source.stop()
 
     def call(self, name: str, method: Callable[..., Any], given: dict[str, Any]) -> Any:
         if self.dead:
@@ -97,7 +104,9 @@ class OwnStore:
 
     def source(self, group: str = "default", id: str = "p1") -> OwnSource:
         """Where a client hears from this store."""
-        return OwnSource(self, group, id)
+        source = OwnSource(self, group, id)
+        self._sources.append(source)
+        return source
 
 
 class OwnSource:
@@ -133,8 +142,6 @@ class OwnSource:
         if self.failing:
             raise self.failing.pop(0)
         mesg = self._inner.next()
-        while mesg is not None and self._store.dead:
-            mesg = self._inner.next()
         if mesg is not None and mesg["type"] in ("invoke", "resume"):
             task = mesg["task"]
             id = task["id"] if task["id"].startswith("__") else f"__invoke:{task['id']}"

@@ -223,7 +223,7 @@ def test_another_process_goes_on_where_a_dead_one_stopped(
     other.client.register(long)
     mine.client.begin_run("i", long)
     reached.get(timeout=10)
-    mine.store.dead = True
+    mine.store.die()
     other.client.start()
 
     handle = other.client.get("i")
