@@ -17,9 +17,9 @@ if not any(argument.startswith("postgresql") for argument in sys.argv):
 
     sys.modules["sqlite3"] = pysqlite3
 
-from dbos import DBOS, SetWorkflowID  # noqa: E402
+from dbos import DBOS, SetWorkflowID
 
-from measure import database, latencies, main, now  # noqa: E402
+from measure import database, latencies, main, now
 
 STEPS = 1_000
 RUN = uuid.uuid4().hex[:8]  # a PostgreSQL database outlives this program
