@@ -43,7 +43,7 @@ class Looked:
 
     def since(self, before: Looked) -> Looked:
         """What was added since `before`."""
-        values = {
+        values: dict[str, Any] = {
             name: None if value is None else value - getattr(before, name) for name, value in self.__dict__.items()
         }
         return Looked(**values)
