@@ -187,28 +187,36 @@ def test_retention_is_refused_beside_a_store_of_the_programs_own() -> None:
         Resonate(store=store, message_source=store.message_source("default", "p"), retention=60)
 
 
+def test_a_database_is_refused_with_what_to_install_where_there_is_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resonate.settings.find_spec", lambda name: None)
+
+    with pytest.raises(NotSupported, match=r"pip install 'resonate-py\[postgres\]'"):
+        Resonate(url="postgresql://h/db")
+
+
 @pytest.mark.parametrize(
-    ("url", "home"),
+    ("query", "wrong"),
     [
-        ("postgres://h/db", "PostgreSQL"),
-        ("postgresql://h/db", "PostgreSQL"),
+        ("schema=My-Schema", "schema must be"),
+        ("schema=pg_x", "schema must be"),
+        ("lanes=0", "lanes must be"),
+        ("pool=many", "pool must be"),
+        ("pool=1&pool=2", "given twice"),
     ],
 )
-def test_a_url_of_a_kind_that_does_not_exist_yet_is_refused_with_what_it_asks_for(url: str, home: str) -> None:
-    with pytest.raises(NotSupported) as refused:
-        Resonate(url=url)
+def test_options_of_a_database_are_checked_when_the_client_is_made(query: str, wrong: str) -> None:
+    with pytest.raises(ValueError, match=wrong) as refused:
+        Resonate(url=f"postgresql://me:secret@h/db?{query}")
 
-    assert repr(url) in str(refused.value)
-    assert home in str(refused.value)
-    assert "Leave the url out" in str(refused.value)
+    assert "secret" not in str(refused.value)
 
 
 def test_a_password_in_a_refused_url_is_not_shown() -> None:
-    with pytest.raises(NotSupported) as refused:
-        Resonate(url="postgresql://me:secret@h/db")
+    with pytest.raises(ValueError, match="no known kind") as refused:
+        Resonate(url="mysql://me:secret@h/db")
 
     assert "secret" not in str(refused.value)
-    assert "postgresql://" in str(refused.value)
+    assert "mysql://" in str(refused.value)
 
 
 def test_the_first_of_several_wrong_parameters_is_named_in_the_order_of_the_contract() -> None:

@@ -10,7 +10,8 @@ import pytest
 from resonate.clock import SettableClock
 from resonate.errors import StorageUnavailable
 from resonate.protocol.requests import PromiseCreate, PromiseGet, Response
-from resonate.service.service import BATCH, Call, Service
+from resonate.service.lane import BATCH, Call
+from resonate.service.service import Service
 from resonate.storage.memory import MemoryStorage
 
 LATER = 2**52
@@ -46,7 +47,7 @@ class Callers:
         first = self._start("first")
         assert storage.reached.wait(10)
         self.threads = [first, *(self._start(f"p{n}") for n in range(count))]
-        while len(self.service._queue) < count:
+        while len(self.service._lanes[0].queue) < count:
             pass
         storage.go.set()
         for thread in self.threads:
@@ -103,7 +104,7 @@ def test_an_interrupted_leader_leaves_no_waiter_behind(interruption: Any) -> Non
     def interrupted(effects: Any) -> None:
         storage.apply = apply  # type: ignore[method-assign]
         waiter.start()
-        while not service._queue:
+        while not service._lanes[0].queue:
             pass
         raise interruption
 

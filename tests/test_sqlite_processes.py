@@ -221,7 +221,7 @@ def test_a_message_wakes_the_other_process_without_its_looking(
     monkeypatch.setattr(peers, "POLL", 3600.0)
     sender, receiver = two
     heard = threading.Event()
-    receiver.watch("g", heard.set)
+    receiver.watch("g", "p", heard.set)
 
     put(sender, OFFER)
 
@@ -234,7 +234,7 @@ def test_a_message_for_another_group_wakes_nobody(
 ) -> None:
     sender, receiver = two
     told: list[str] = []
-    receiver.watch("other", lambda: None)
+    receiver.watch("other", "p", lambda: None)
     monkeypatch.setattr(sender._peers, "_tell", told.append)
 
     put(sender, OFFER)
@@ -251,7 +251,7 @@ def test_without_sockets_a_process_looks_by_itself(
     sender, receiver = two
     receiver._peers._directory = Path("/proc/no/sockets/here")
     heard = threading.Event()
-    receiver.watch("g", heard.set)
+    receiver.watch("g", "p", heard.set)
 
     put(sender, OFFER)
 
@@ -261,7 +261,7 @@ def test_without_sockets_a_process_looks_by_itself(
 
 def test_the_socket_of_a_dead_process_is_removed(two: tuple[SqliteStorage, SqliteStorage]) -> None:
     sender, receiver = two
-    receiver.watch("g", lambda: None)
+    receiver.watch("g", "p", lambda: None)
     directory = receiver._peers._directory
     dead = directory / f"{receiver._peers._mine[0].name.partition('-')[0]}-dead"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as gone:

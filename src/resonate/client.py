@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 from resonate import signals
-from resonate.clock import SystemClock
+from resonate.clock import Clock, SystemClock
 from resonate.context import Context, Shared
 from resonate.errors import (
     CapacityError,
@@ -515,14 +515,20 @@ def open_service(settings: Settings) -> Service:
         UsageError: another live process goes by our pid.
     """
     storage: Storage
-    if settings.file is None:
-        storage = MemoryStorage()
-    else:
+    clock: Clock = SystemClock()
+    if settings.database is not None:
+        from resonate.storage.postgres.storage import PostgresStorage  # brings psycopg: only for those who ask for it
+
+        storage = PostgresStorage(settings.database)
+        clock = storage.clock
+    elif settings.file is not None:
         from resonate.storage.sqlite.storage import SqliteStorage  # brings sqlite3: only for those who ask for it
 
         storage = SqliteStorage(settings.file)
+    else:
+        storage = MemoryStorage()
     kept = settings.retention
-    service = Service(storage, SystemClock(), retention=None if kept == math.inf else int(kept * 1000))
+    service = Service(storage, clock, retention=None if kept == math.inf else int(kept * 1000))
     try:
         left = storage.claim(settings.pid)
         if left:

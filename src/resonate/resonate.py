@@ -95,7 +95,7 @@ class Resonate:
             Dependencies() if dependencies is None else dependencies,
             group,
             settings.log_level,
-            database=settings.file is not None,
+            database=settings.file is not None or settings.database is not None,
         )
         self._core = Client(settings, shared, store, message_source)
         self._opts = Options()

@@ -9,6 +9,7 @@ import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -18,6 +19,7 @@ from resonate.models.message_source import MessageSource
 from resonate.models.store import Store
 from resonate.registry import Registry
 from resonate.retry_policies import seconds
+from resonate.storage.postgres import location as postgres
 from resonate.storage.sqlite import location
 
 THREADS_MAX: Final = 32
@@ -36,22 +38,18 @@ LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 SERVER: Final = ("http", "https")
 """Schemes of a URL that names a server."""
 
-_LATER: Final = {
-    "postgres": "PostgreSQL",
-    "postgresql": "PostgreSQL",
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What a client was told, resolved. `url` None means: in the memory of this process.
 
-    `file` is where a `sqlite:` URL points to, fixed when the client is made; `server` is the
-    URL of a server.
+    `file` is where a `sqlite:` URL points to, fixed when the client is made; `database` is what a
+    `postgresql:` URL names; `server` is the URL of a server.
     """
 
     url: str | None
     file: location.Location | None
+    database: postgres.Location | None
     server: str | None
     auth: tuple[str, str] | None
     token: str | None
@@ -123,7 +121,7 @@ def resolve(
 
     Raises:
         TypeError, ValueError: a parameter of a wrong type or value, named.
-        NotSupported: a URL of a kind that does not exist in this version.
+        NotSupported: a URL of a kind for which something is not installed.
     """
     env = os.environ if environment is None else environment
     if url is not None and not isinstance(url, str):
@@ -146,6 +144,7 @@ def resolve(
     return Settings(
         url=url,
         file=location.parse(url) if url is not None and urlsplit(url).scheme == "sqlite" else None,
+        database=postgres.parse(url) if url is not None and urlsplit(url).scheme in postgres.SCHEMES else None,
         server=url if url is not None and urlsplit(url).scheme in SERVER else None,
         auth=tuple(auth) if auth else ((user, env.get("RESONATE_PASSWORD", "")) if user else None),
         token=token,
@@ -164,7 +163,7 @@ def check_url(url: str | None) -> str | None:
 
     Raises:
         ValueError: no URL, of an unknown kind, or with an option that its kind does not have.
-        NotSupported: of a kind that this version does not have.
+        NotSupported: of a kind for which something is not installed.
     """
     if url is None or url == MEMORY:
         return None
@@ -174,15 +173,21 @@ def check_url(url: str | None) -> str | None:
         return url
     if scheme in SERVER:
         return _check_server(url, shown)
-    if scheme in _LATER:
-        raise NotSupported(
-            f"url {shown!r} asks for {_LATER[scheme]}, which this version of resonate does not have yet. "
-            "Leave the url out (and unset RESONATE_URL and RESONATE_HOST) to keep state in the memory of this process."
-        )
+    if scheme in postgres.SCHEMES:
+        return _check_database(url)
     raise ValueError(
         f"url {shown!r} is of no known kind; known are sqlite:///FILE, postgresql://..., http(s)://HOST, "
         "or no url at all for the memory of this process"
     )
+
+
+def _check_database(url: str) -> str:
+    postgres.parse(url)
+    if find_spec("psycopg") is None:
+        raise NotSupported(
+            "a postgresql: url needs psycopg, which is not installed: python -m pip install 'resonate-py[postgres]'"
+        )
+    return url
 
 
 def _check_server(url: str, shown: str) -> str:

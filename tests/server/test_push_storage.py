@@ -29,7 +29,7 @@ class Failing(MemoryStorage):
         self._fail()
         return super().peek(keys)
 
-    def take(self, keys: Sequence[tuple[str, ...]]) -> list[Send]:
+    def take(self, keys: Sequence[tuple[str, ...]], limit: int | None = None) -> list[Send]:
         self._fail()
         return super().take(keys)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from resonate.protocol.requests import (
     DebugReset,
@@ -42,12 +42,18 @@ class Footprint(Struct):
     """Every row that some requests may read: ids of promises (with their tasks), schedules, branches.
 
     `everything` asks for what only a scan can answer: a search, a snapshot.
+
+    Attributes:
+        created: those of `promises` that a request means to create: most likely they are not there.
+        spare: rows that others have locked may be left out; `View.reachable` then says so.
     """
 
     promises: set[str]
     schedules: set[str]
     branches_of: set[str]
     everything: bool = False
+    created: set[str] = field(default_factory=set)
+    spare: bool = False
 
 
 def footprint(requests: Iterable[Request]) -> Footprint:
@@ -62,8 +68,22 @@ def footprint(requests: Iterable[Request]) -> Footprint:
     return found
 
 
+def subject(request: Request) -> str:
+    """The id of what a request is mostly about; empty if it is about no single one."""
+    if type(request) is TaskCreate:
+        return request.action.id
+    named = getattr(request, "id", None) or getattr(request, "awaited", "")
+    assert isinstance(named, str)
+    return named
+
+
 def _reads_promise(request: Any, found: Footprint) -> None:
     found.promises.add(request.id)
+
+
+def _reads_created(request: Any, found: Footprint) -> None:
+    found.promises.add(request.id)
+    found.created.add(request.id)
 
 
 def _reads_held(request: Any, found: Footprint) -> None:
@@ -73,7 +93,7 @@ def _reads_held(request: Any, found: Footprint) -> None:
 
 
 def _reads_create(request: TaskCreate, found: Footprint) -> None:
-    found.promises.add(request.action.id)
+    _reads_created(request.action, found)
     if request.preload:
         found.branches_of.add(request.action.id)
 
@@ -114,7 +134,7 @@ def _reads_nothing(request: Any, found: Footprint) -> None:
 
 _FOOTPRINTS: Final[dict[type, Callable[[Any, Footprint], None]]] = {
     PromiseGet: _reads_promise,
-    PromiseCreate: _reads_promise,
+    PromiseCreate: _reads_created,
     PromiseSettle: _reads_promise,
     PromiseRegisterCallback: _reads_pair,
     PromiseRegisterListener: _reads_awaited,

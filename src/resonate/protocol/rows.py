@@ -92,11 +92,18 @@ class Resume(Struct, frozen=True, gc=False):
     awaited: str
 
 
+class Resumed(Struct, frozen=True, gc=False):
+    """Effect: the obligation to resume `awaiter` is met."""
+
+    awaiter: str
+    awaited: str
+
+
 class Reset(Struct, frozen=True, gc=False):
     """Effect: delete everything."""
 
 
-Effect = PromiseRow | TaskRow | Schedule | DropSchedule | Send | Unsend | Resume | Reset
+Effect = PromiseRow | TaskRow | Schedule | DropSchedule | Send | Unsend | Resume | Resumed | Reset
 
 
 class View(Protocol):

@@ -16,7 +16,8 @@ from typing import Final, Protocol
 
 from resonate.errors import ResonateStoreError, StorageUnavailable, StorageUnusable
 from resonate.protocol.requests import Request, Response
-from resonate.service.service import BATCH, Call, Service
+from resonate.service.lane import BATCH, Call
+from resonate.service.service import Service
 
 _LOG: Final = logging.getLogger("resonate.server")
 

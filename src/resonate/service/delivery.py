@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
+from itertools import islice
 from typing import Any, Final
 
 from resonate.clock import Clock
@@ -27,6 +28,9 @@ PREFERENCE: Final = 100
 
 Key = tuple[str, ...]
 
+
+SPARE: Final = 64
+"""Offers of which a storage may choose, beyond those that are wanted, where other processes take the same."""
 
 HANDED: Final = 10_000
 """Offers that are remembered as handed out, before those that have left the outbox are looked for and forgotten."""
@@ -150,6 +154,7 @@ class Delivery:
             else:
                 _discard(self._named, (subscription.group, subscription.pid), subscription)
                 _discard(self._members, subscription.group, subscription)
+            self._storage.unwatch(subscription.group, subscription.pid)
             if subscription.group not in self._members:
                 self._groups.pop(subscription.group, None)  # the outbox has them for whoever comes next
             left = subscription.queue
@@ -173,16 +178,33 @@ class Delivery:
             if not subscription.direct and subscription.group in self._groups:
                 queues.append(self._groups[subscription.group])
             for queue in queues:
-                while keys := _pick(queue, limit - len(taken), leave, offers):
-                    try:
-                        found = self._storage.take(keys)
-                    except BaseException:  # nothing was taken: they wait on
-                        queue.update(dict.fromkeys(keys))
-                        raise
-                    self._hand(found)
+                while len(taken) < limit:
+                    found = self._take(queue, limit - len(taken), leave, offers)
+                    if found is None:
+                        break
                     taken += found
                     offers -= sum(1 for send in found if send.key[0] == "execute")
         return taken
+
+    def _take(self, queue: dict[Key, None], limit: int, leave: Collection[str], offers: int) -> list[Send] | None:
+        """Up to `limit` messages of a queue; fewer if others were faster, None if none is left that may be taken."""
+        keys = _pick(queue, limit, leave, offers)
+        if not keys:
+            return None
+        wanted = len(keys)
+        if self._storage.claims and keys[-1][0] == "execute":  # others take the same: have more to choose among
+            more = islice((key for key in queue if key[0] == "execute" and key[1] not in leave), SPARE)
+            keys += _without(queue, list(more))
+        try:
+            found = self._storage.take(keys, wanted)
+        except BaseException:  # nothing was taken: they wait on
+            _put_back(queue, keys)
+            raise
+        if len(found) == wanted < len(keys):  # the rest may still be there
+            taken = {send.key for send in found}
+            _put_back(queue, [key for key in keys if key not in taken])
+        self._hand(found)
+        return found
 
     def pick(self, limit: int) -> list[Send]:
         """What is to be pushed: offers are taken, news are only read."""
@@ -200,7 +222,7 @@ class Delivery:
             raise
 
     def _hand(self, taken: list[Send]) -> None:
-        if self._storage.shared:
+        if self._storage.shared and not self._storage.claims:
             self._handed.update(send.key for send in taken if send.key[0] == "execute")
             if len(self._handed) > self._prune_at:
                 self._prune(self._storage.outbox())
@@ -296,9 +318,20 @@ def _pick(queue: dict[Key, None], limit: int, leave: Collection[str], offers: in
                 continue
             offers -= 1
         picked.append(key)
-    for key in picked:
+    return _without(queue, picked)
+
+
+def _without(queue: dict[Key, None], keys: list[Key]) -> list[Key]:
+    for key in keys:
         del queue[key]
-    return picked
+    return keys
+
+
+def _put_back(queue: dict[Key, None], keys: Sequence[Key]) -> None:
+    """Have these come first again."""
+    waiting = {**dict.fromkeys(keys), **queue}
+    queue.clear()
+    queue.update(waiting)
 
 
 def _discard(index: dict[Any, dict[Subscription, None]], key: Any, subscription: Subscription) -> None:

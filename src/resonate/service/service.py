@@ -1,25 +1,24 @@
-"""handle(requests): many callers, one transaction.
+"""handle(requests): many callers, one transaction (`lane`), on some storages several side by side.
 
-Callers of any thread hand requests in. Whoever finds the service free applies its own and
-everything that waits in one transaction, wakes the callers and passes the lead on (flat
-combining): no hand-off when it is idle, group commit when it is busy. Messages leave only
-after the commit. One instant `now` holds for a whole batch and never goes backwards.
+A lane is chosen by the origin of what is asked for. Messages leave only after the commit.
+One instant `now` holds for a whole batch and never goes backwards.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+from zlib import crc32
 
 from resonate.clock import Clock
-from resonate.errors import ResonateStoreError, UsageError
+from resonate.errors import OutcomeUnknown, ResonateStoreError, StorageUnavailable, UsageError
 from resonate.protocol import chain as chains
 from resonate.protocol import machine, validation
-from resonate.protocol.footprint import Footprint, footprint
+from resonate.protocol.footprint import Footprint, footprint, subject
+from resonate.protocol.ids import origin_of
 from resonate.protocol.records import PENDING, Execute
 from resonate.protocol.requests import (
     DebugReset,
@@ -29,19 +28,16 @@ from resonate.protocol.requests import (
     DebugTick,
     Request,
     Response,
+    TaskHeartbeat,
+    TaskRef,
 )
 from resonate.protocol.rows import Send
 from resonate.protocol.steps import FENCE_PRELOAD, RETRY_TIMEOUT, Rules
 from resonate.service.delivery import Delivery, Subscription
+from resonate.service.lane import BATCH, ROUNDS, Call, Lane
 from resonate.service.purger import Purger
 from resonate.service.timers import EVERYTHING, Timers
-from resonate.storage.base import Storage, Transaction
-
-ROUNDS: Final = 8
-"""Batches a leader serves for others before it passes the lead on and returns to its caller."""
-
-BATCH: Final = 256
-"""Callers served in one transaction at most."""
+from resonate.storage.base import Conflict, Storage, Transaction
 
 Work = Callable[[Any], Callable[[], Sequence[Request]]]
 """What happens in a transaction: it is lent the connection, and returns what gives the requests to apply then."""
@@ -50,35 +46,10 @@ _DEBUG: Final = (DebugStart, DebugStop, DebugReset, DebugTick, DebugSnap)
 _LOG: Final = logging.getLogger("resonate.service")
 
 
-class Call:
-    """The requests of one caller, and what became of them.
+TRIES: Final = 100
+"""Attempts at a transaction that others get in the way of; from the second on it locks what it needs."""
 
-    Args:
-        requests, chain, trusted, now: as for `Service.handle`.
-
-    Attributes:
-        answers: in order; fewer than `requests` if the chain broke or an error came in between.
-        error: what `handle` would have raised.
-    """
-
-    __slots__ = ("answers", "chain", "done", "error", "now", "requests", "trusted", "woken")
-
-    def __init__(
-        self, requests: Sequence[Request], chain: bool = False, trusted: bool = False, now: int | None = None
-    ) -> None:
-        self.requests = requests
-        self.chain = chain
-        self.trusted = trusted
-        self.now = now
-        self.answers: list[Response] = []
-        self.error: Exception | None = None
-        self.done = False
-        self.woken: threading.Lock | None = None
-
-    def wake(self) -> None:
-        woken = self.woken
-        if woken is not None and woken.locked():
-            woken.release()
+Result = TypeVar("Result")
 
 
 class Service:
@@ -114,10 +85,12 @@ class Service:
         self.purger = Purger(self, retention)
         self._standing = storage.begin(lambda: footprint(())) if storage.immediate else None
         self._now = 0
-        self._rounds = ROUNDS if storage.immediate else 1  # a round that waits for a disk is long enough
+        rounds = ROUNDS if storage.immediate else 1  # a round that waits for a disk is long enough
+        self._lanes = [Lane(number, self._transact, rounds) for number in range(storage.lanes)]
+        self._work = self._lanes[-1]
+        """The lane of what the service does by itself."""
+        self._asked = self._lanes[:-1] or self._lanes
         self._debug_now = 0  # the largest instant that a request brought along: it never falls either
-        self._lead = threading.Lock()
-        self._queue: deque[Call] = deque()
         self._transacting: set[int] = set()  # threads that have lent the storage's connection to user code
 
     def start(self) -> None:
@@ -135,8 +108,8 @@ class Service:
 
     def subscribe(self, *subscriptions: Subscription) -> None:
         """Have messages for `subscriptions` kept for them and announced to them, waiting ones included."""
-        for group in {subscription.group for subscription in subscriptions}:
-            self.storage.watch(group, self._after)
+        for subscription in subscriptions:
+            self.storage.watch(subscription.group, subscription.pid, self._after)
         self.delivery.subscribe(*subscriptions)
 
     def give_back(self, sends: Sequence[Send]) -> None:
@@ -145,15 +118,14 @@ class Service:
         Raises:
             ResonateStoreError: they could not be stored. An offer is made again by itself, other news is lost.
         """
-        with self._lead:
-            transaction = self.storage.begin(lambda: Footprint({send.key[1] for send in sends}, set(), set()))
-            try:
-                transaction.apply([send for send in sends if _still_holds(transaction, send)])
-                transaction.commit()
-            except BaseException:
-                transaction.rollback()
-                raise
-        self._pass_on()
+        rows = Footprint({send.key[1] for send in sends}, set(), set())
+        with self._work.lead:
+            self._run(
+                self._work,
+                lambda: rows,
+                lambda transaction: transaction.apply([send for send in sends if _still_holds(transaction, send)]),
+            )
+        self._work.pass_on()
         self._after()
 
     def handle(
@@ -172,19 +144,22 @@ class Service:
         """
         if self._transacting:
             self._refuse_nested()
-        if not self._queue and self._lead.acquire(blocking=False):  # whoever waits already is not overtaken
+        lane = self._lanes[0] if len(self._asked) == 1 else self._lane_of(requests)
+        if lane is None:
+            return self._apart(requests, chain, trusted, now)
+        if not lane.queue and lane.lead.acquire(blocking=False):  # whoever waits already is not overtaken
             try:
                 if self._standing is not None:
                     answers, error = self._apply(self._standing, requests, chain, trusted, self._tell(now))
                 else:
-                    answers, error = self._alone(requests, chain, trusted, now)
+                    answers, error = self._alone(lane, requests, chain, trusted, now)
             finally:
-                self._lead.release()
-                if self._queue:
-                    self._pass_on()
+                lane.lead.release()
+                if lane.queue:
+                    lane.pass_on()
         else:
             call = Call(requests, chain, trusted, now)
-            self._wait(call)
+            lane.wait(call)
             answers, error = call.answers, call.error
         self._after()
         if error is not None:
@@ -214,6 +189,7 @@ class Service:
             finally:
                 self._transacting.discard(me)
             requests = wanted()
+            transaction.load(footprint(requests))
             answers, error = self._apply(transaction, requests, True, True, self.now())
             if error is not None:
                 raise error
@@ -238,12 +214,18 @@ class Service:
             NotSupported, TypeError, UsageError: that is not a connection to where state lives.
             ResonateStoreError: a request could not be applied.
         """
-        transaction = self.storage.within(connection)
-        answers, error = self._apply(transaction, requests, False, True, self.now())
-        if error is not None:
-            raise error
-        transaction.commit()
-        return answers
+        for _ in range(TRIES):
+            transaction = self.storage.within(connection)
+            try:
+                transaction.load(footprint(requests))
+                answers, error = self._apply(transaction, requests, False, True, self.now())
+                if error is not None:
+                    raise error
+                transaction.commit()
+            except Conflict:
+                continue
+            return answers
+        raise StorageUnavailable(_CROWDED)
 
     def _refuse_nested(self) -> None:
         if self._transacting and threading.get_ident() in self._transacting:
@@ -258,17 +240,22 @@ class Service:
         One transaction serves up to `BATCH` of them, as if they had called `handle` side by side.
         Raises nothing of a storage: that is the error of the calls it happened to.
         """
-        for begin in range(0, len(calls), BATCH):
-            batch = calls[begin : begin + BATCH]
-            try:
-                with self._lead:
-                    self._transact(batch)
-            except Exception as error:
-                for call in batch:
-                    call.answers, call.error = [], error
-            finally:
-                self._pass_on()
-            self._after()
+        lanes: dict[Lane, list[Call]] = {}
+        for call in calls:
+            lane = self._lanes[0] if len(self._asked) == 1 else self._lane_of(call.requests)
+            lanes.setdefault(lane or self._asked[0], []).append(call)
+        for lane, own in lanes.items():
+            for begin in range(0, len(own), BATCH):
+                batch = own[begin : begin + BATCH]
+                try:
+                    with lane.lead:
+                        self._transact(lane, batch)
+                except Exception as error:
+                    for call in batch:
+                        call.answers, call.error = [], error
+                finally:
+                    lane.pass_on()
+                self._after()
 
     def tick(self, now: int | None = None) -> None:
         """Fire everything due, to a fixed point, on this thread."""
@@ -284,89 +271,86 @@ class Service:
 
     @contextmanager
     def leading(self) -> Iterator[None]:
-        """Have the storage to oneself, as a batch of requests has."""
+        """Have the service's own lane to oneself, as a batch of requests has its."""
         self._refuse_nested()
         try:
-            with self._lead:
+            with self._work.lead:
                 yield
         finally:
-            self._pass_on()
+            self._work.pass_on()
+
+    def run(self, rows: Callable[[], Footprint], steps: Callable[[Transaction], Result]) -> Result:
+        """Apply `steps` to a transaction with `rows` and commit it; the caller has the service's own lane."""
+        return self._run(self._work, rows, steps)
 
     # ---- leading ------------------------------------------------------------------------------
 
-    def _wait(self, call: Call) -> None:
-        """Wait until a leader has served `call`, or lead."""
-        call.woken = threading.Lock()
-        call.woken.acquire()
-        self._queue.append(call)
-        try:
-            while not call.done:
-                if self._lead.acquire(blocking=False):
-                    try:
-                        self._serve(call)
-                    finally:
-                        self._lead.release()
-                else:
-                    call.woken.acquire()
-        except BaseException:  # interrupted while waiting: nobody may wait for us to lead
-            if not call.done and call in self._queue:
-                self._queue.remove(call)
-            raise
-        finally:
-            self._pass_on()
+    def _lane_of(self, requests: Sequence[Request]) -> Lane | None:
+        """The lane of what is asked for; None if it has to be asked for in several."""
+        asked = self._asked
+        if not requests:
+            return asked[0]
+        if type(requests[0]) is TaskHeartbeat and len(requests) == 1:
+            return None
+        return asked[_lane_number(subject(requests[0]), len(asked))]
 
-    def _serve(self, own: Call) -> None:
-        """Serve what waits, our own call first or not, for a bounded number of rounds."""
-        for _ in range(self._rounds):
-            batch = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH))]
-            if not batch:
-                return
-            try:
-                self._transact(batch)
-            finally:
-                for call in batch:
-                    if call.done:
-                        call.wake()
-                    elif call is not own:
-                        self._queue.append(call)
-            if own.done and len(self._queue) == 0:
-                return
-
-    def _pass_on(self) -> None:
-        """The lead is free: let the one who has waited longest take it."""
-        if self._queue:
-            try:
-                self._queue[0].wake()
-            except IndexError:  # served in between
-                return
+    def _apart(self, requests: Sequence[Request], chain: bool, trusted: bool, now: int | None) -> list[Response]:
+        """A heartbeat, each lane its own part of it: a lane remembers the rows of its tasks."""
+        (request,) = requests
+        assert type(request) is TaskHeartbeat
+        parts: dict[Lane, list[TaskRef]] = {self._asked[0]: []}
+        for ref in request.tasks:
+            lane = self._asked[_lane_number(ref.id, len(self._asked))]
+            parts.setdefault(lane, []).append(ref)
+        answers: list[Response] = []
+        for lane, refs in parts.items():
+            if refs or not answers:
+                call = Call([TaskHeartbeat(request.pid, tuple(refs))], chain, trusted, now)
+                lane.wait(call)
+                if call.error is not None:
+                    raise call.error
+                answers = call.answers
+        self._after()
+        return answers
 
     def _alone(
-        self, requests: Sequence[Request], chain: bool, trusted: bool, now: int | None
+        self, lane: Lane, requests: Sequence[Request], chain: bool, trusted: bool, now: int | None
     ) -> tuple[list[Response], Exception | None]:
         """One caller's requests in a transaction of their own: nobody else waits."""
-        transaction = self.storage.begin(lambda: footprint(requests))
-        try:
-            answered = self._apply(transaction, requests, chain, trusted, self._tell(now))
-            transaction.commit()
-        except BaseException:
-            transaction.rollback()
-            raise
-        return answered
+        return self._run(
+            lane,
+            lambda: footprint(requests),
+            lambda transaction: self._apply(transaction, requests, chain, trusted, self._tell(now)),
+        )
 
-    def _transact(self, batch: Sequence[Call]) -> None:
+    def _transact(self, lane: Lane, batch: Sequence[Call]) -> None:
         """The requests of several callers in one transaction."""
-        transaction = self.storage.begin(lambda: footprint(r for call in batch for r in call.requests))
-        now = self._tell(None)
-        try:
+
+        def answer(transaction: Transaction) -> None:
+            now = self._tell(None)
             for call in batch:
                 at = now if call.now is None else self._tell(call.now)
                 call.answers, call.error = self._apply(transaction, call.requests, call.chain, call.trusted, at)
-            transaction.commit()
-        except BaseException:
-            transaction.rollback()
-            raise
+
+        self._run(lane, lambda: footprint(r for call in batch for r in call.requests), answer)
         for call in batch:
             call.done = True
+
+    def _run(self, lane: Lane, rows: Callable[[], Footprint], steps: Callable[[Transaction], Result]) -> Result:
+        """A transaction of the lane that the caller leads; again from the start while others are in the way."""
+        for _ in range(TRIES):
+            try:
+                transaction = self.storage.begin(rows, lane.number)
+                try:
+                    result = steps(transaction)
+                    transaction.commit()
+                except BaseException:
+                    transaction.rollback()
+                    raise
+            except Conflict:
+                continue
+            return result
+        raise StorageUnavailable(_CROWDED)
 
     def _tell(self, given: int | None) -> int:
         """The instant of a batch: the clock's, or in debug the one a request brought; never earlier than the last."""
@@ -394,6 +378,8 @@ class Service:
                 answers.append(answer)
                 if chain and not chains.holds(request, answer):
                     break
+        except (Conflict, StorageUnavailable, OutcomeUnknown):
+            raise  # of the transaction as a whole
         except Exception as error:
             _LOG.exception("a request failed, nothing of it was stored: %r", requests[len(answers)])
             return answers, ResonateStoreError(f"{type(error).__name__}: {error}", 500)
@@ -434,6 +420,16 @@ class Service:
         due = storage.next_due()
         if due is not None and due < self.timers.wakes_at:
             self.timers.look_again()
+
+
+_CROWDED: Final = (
+    f"others got in the way of a transaction {TRIES} times in a row; nothing was written. Trying again is safe. If "
+    "this lasts, look for transactions that hold locks on resonate's tables"
+)
+
+
+def _lane_number(id: str, lanes: int) -> int:
+    return crc32(origin_of(id).encode("utf-8", "surrogatepass")) % lanes
 
 
 def _still_holds(transaction: Transaction, send: Send) -> bool:

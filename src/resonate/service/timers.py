@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 from resonate.errors import ResonateStoreError
 from resonate.protocol import steps
 from resonate.protocol.footprint import Footprint
-from resonate.protocol.rows import PromiseRow
-from resonate.storage.base import PROMISE, SCHEDULE, TASK, Timer, Transaction
+from resonate.protocol.rows import Effect, PromiseRow, Resume, Resumed
+from resonate.storage.base import PROMISE, RESUME, SCHEDULE, TASK, Timer, Transaction
 
 if TYPE_CHECKING:
     from resonate.service.service import Service
@@ -30,7 +30,7 @@ AFTER_FAILURE: Final = 1.0
 NEVER: Final = float("inf")
 
 _LOG: Final = logging.getLogger("resonate.service")
-_ORDER: Final = {PROMISE: 0, TASK: 1, SCHEDULE: 2}
+_ORDER: Final = {PROMISE: 0, TASK: 1, SCHEDULE: 2, RESUME: 3}
 _STEPS: Final = {PROMISE: steps.time_out, TASK: steps.wake, SCHEDULE: steps.fire}
 
 
@@ -87,16 +87,20 @@ class Timers:
         if not due:
             return 0
         due.sort(key=lambda timer: _ORDER[timer[0]])
-        transaction = service.storage.begin(lambda: _footprint(due))
+        spared: list[Timer] = []
+
+        def fire(transaction: Transaction) -> int:
+            spared[:] = [timer for timer in due if not transaction.reachable(timer[1])]
+            return self._apply(transaction, due if not spared else [t for t in due if t not in spared], now)
+
         try:
-            occurrences = self._apply(transaction, due, now)
-            transaction.commit()
+            self.occurrences += service.run(lambda: _footprint(due), fire)
         except BaseException:
-            transaction.rollback()
             service.storage.put_back(due)
             raise
-        self.occurrences += occurrences
-        return len(due)
+        if spared:  # others have these now
+            service.storage.put_back(spared)
+        return len(due) - len(spared)
 
     def fire_within(self, transaction: Transaction, now: int) -> None:
         """Fire all that is due, to a fixed point, in a transaction that is under way."""
@@ -107,13 +111,20 @@ class Timers:
     def _apply(self, transaction: Transaction, due: list[Timer], now: int) -> int:
         """Fire timers; how many promises schedules have created."""
         created = 0
-        for kind, id in due:
-            effects = _STEPS[kind](transaction, self._service.rules, id, now)
+        for kind, id, *rest in due:
+            if kind == RESUME:
+                effects = self._work_off(transaction, id, rest[0], now)
+            else:
+                effects = _STEPS[kind](transaction, self._service.rules, id, now)
             if effects:
                 transaction.apply(effects)
                 if kind == SCHEDULE:
                     created += sum(1 for effect in effects if isinstance(effect, PromiseRow))
         return created
+
+    def _work_off(self, transaction: Transaction, awaiter: str, awaited: str, now: int) -> list[Effect]:
+        effects = steps.work_off(transaction, self._service.rules, Resume(awaiter, awaited), now)
+        return [*effects, Resumed(awaiter, awaited)]
 
     def _run(self) -> None:
         service, failed = self._service, ""
@@ -162,4 +173,5 @@ class Timers:
 
 
 def _footprint(due: list[Timer]) -> Footprint:
-    return Footprint({id for kind, id in due if kind != SCHEDULE}, {id for kind, id in due if kind == SCHEDULE}, set())
+    promises = {timer[1] for timer in due if timer[0] != SCHEDULE}
+    return Footprint(promises, {timer[1] for timer in due if timer[0] == SCHEDULE}, set(), spare=True)

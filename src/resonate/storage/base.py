@@ -7,20 +7,25 @@ them; `commit` stores all of it at once. No protocol rule lives here, no SQL out
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Protocol
 
 from resonate.protocol.footprint import Footprint
 from resonate.protocol.records import Promise
 from resonate.protocol.rows import Effect, PromiseRow, Send, View
 
-Timer = tuple[Literal["promise", "task", "schedule"], str]
-"""Something that is due: which kind of row, and its id."""
+Timer = tuple[str, ...]
+"""Something that is due: which kind of row, and its id; of an obligation the awaiter and the awaited promise."""
 
 PROMISE: Final = "promise"
 TASK: Final = "task"
 SCHEDULE: Final = "schedule"
+RESUME: Final = "resume"
+
+
+class Conflict(Exception):
+    """Others were in the way of a transaction: nothing of it is stored, and running it again is safe and may help."""
 
 
 class Transaction(View, Protocol):
@@ -33,6 +38,7 @@ class Transaction(View, Protocol):
         """Store all effects; durable when this returns, or nothing has changed.
 
         Raises:
+            Conflict: others have changed what the batch has read; begin again, from the first step on.
             StorageUnavailable: nothing was written; running the same batch again is safe.
             OutcomeUnknown: the answer to the commit was lost; read before deciding.
         """
@@ -44,6 +50,9 @@ class Transaction(View, Protocol):
 class JointTransaction(Transaction, Protocol):
     """A transaction on a connection of its own, which can be lent."""
 
+    def load(self, footprint: Footprint) -> None:
+        """Read and lock the rows of the requests that come last."""
+
     def lend(self, seconds: float) -> AbstractContextManager[Any]:
         """For a block of at most `seconds`, the connection for statements of the user's.
 
@@ -51,6 +60,13 @@ class JointTransaction(Transaction, Protocol):
             TransactionTooLong: it took longer.
             UsageError: it tried to end the transaction.
         """
+
+
+class WithinTransaction(Transaction, Protocol):
+    """A transaction that is part of one of the user's."""
+
+    def load(self, footprint: Footprint) -> None:
+        """Read and lock the rows of the requests."""
 
 
 class Storage(Protocol):
@@ -65,8 +81,18 @@ class Storage(Protocol):
     shared: bool
     """True if services of other processes may use the same rows."""
 
-    def begin(self, footprint: Callable[[], Footprint]) -> Transaction:
-        """Load and lock the rows of a batch; `footprint` says which, if the storage needs to know."""
+    lanes: int
+    """How many transactions of one service may run side by side. From 2 on, the last lane is the service's own."""
+
+    claims: bool
+    """True if an offer that was taken is kept from other processes for a while."""
+
+    def begin(self, footprint: Callable[[], Footprint], lane: int = 0) -> Transaction:
+        """Load and lock the rows of a batch; `footprint` says which, if the storage needs to know.
+
+        Raises:
+            Conflict: others were in the way; begin again.
+        """
 
     def joint(self) -> JointTransaction:
         """Begin a transaction that a user's own statements share.
@@ -75,7 +101,7 @@ class Storage(Protocol):
             NotSupported: there is nothing that they could write to.
         """
 
-    def within(self, connection: Any) -> Transaction:
+    def within(self, connection: Any) -> WithinTransaction:
         """A transaction inside one of the user's, on their own connection; `commit` leaves theirs open.
 
         Raises:
@@ -101,16 +127,22 @@ class Storage(Protocol):
     def peek(self, keys: Sequence[tuple[str, ...]]) -> list[Send]:
         """Read messages and leave them in the outbox; those taken back or taken already are missing."""
 
-    def take(self, keys: Sequence[tuple[str, ...]]) -> list[Send]:
-        """Remove messages from the outbox; those taken back or taken already are missing.
+    def take(self, keys: Sequence[tuple[str, ...]], limit: int | None = None) -> list[Send]:
+        """Remove up to `limit` messages from the outbox; those taken back or taken already are missing.
 
         Where storage outlives processes, the offer of a task stays until the task is acquired, which removes it.
         """
 
-    def watch(self, group: str, changed: Callable[[], None]) -> None:
+    def watch(self, group: str, pid: str, changed: Callable[[], None]) -> None:
         """Have `changed` called, on any thread, when another process may have put a message for `group` (or for
-        `addresses.PUSHED`) into the outbox or changed what is due; `fresh` and `next_due` know then. Never where
-        nothing is shared."""
+        `addresses.PUSHED`) or for its receiver `pid` into the outbox or changed what is due; `fresh` and `next_due`
+        know then. Never where nothing is shared."""
+
+    def unwatch(self, group: str, pid: str) -> None:
+        """The receiver `pid` of `group` is gone."""
+
+    def tell(self, addresses: Collection[str]) -> None:
+        """Messages for `addresses` wait for receivers in other processes: wake them, if a commit has not done so."""
 
     def claim(self, pid: str) -> list[tuple[str, int]]:
         """Be the one process that goes by `pid`: id and version of each task that a dead one holds under it.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from resonate.errors import NotSupported
@@ -26,7 +26,7 @@ from resonate.protocol.rows import (
     Unsend,
     is_external,
 )
-from resonate.storage.base import PROMISE, SCHEDULE, TASK, JointTransaction, Timer, Transaction
+from resonate.storage.base import PROMISE, SCHEDULE, TASK, JointTransaction, Timer, WithinTransaction
 from resonate.storage.memory_trees import MemoryTrees
 from resonate.storage.trees import drop, purge
 
@@ -46,6 +46,8 @@ class MemoryStorage:
 
     immediate = True
     shared = False
+    lanes = 1
+    claims = False
 
     def __init__(self) -> None:
         self._clear()
@@ -67,7 +69,7 @@ class MemoryStorage:
 
     # ---- transaction -------------------------------------------------------------------------
 
-    def begin(self, footprint: Callable[[], Footprint]) -> MemoryStorage:
+    def begin(self, footprint: Callable[[], Footprint], lane: int = 0) -> MemoryStorage:
         return self
 
     def apply(self, effects: Sequence[Effect]) -> None:
@@ -118,7 +120,7 @@ class MemoryStorage:
         while heap and heap[0][0] <= now and len(found) < limit:
             entry = heapq.heappop(heap)
             if self._alive(entry):
-                found.append((entry[1], entry[2]))  # type: ignore[arg-type]
+                found.append((entry[1], entry[2]))
         return found
 
     def put_back(self, timers: Sequence[Timer]) -> None:
@@ -147,8 +149,8 @@ class MemoryStorage:
         found = (self._outbox.get(key) for key in keys)
         return [send for send in found if send is not None]
 
-    def take(self, keys: Sequence[tuple[str, ...]]) -> list[Send]:
-        taken = (self._outbox.pop(key, None) for key in keys)
+    def take(self, keys: Sequence[tuple[str, ...]], limit: int | None = None) -> list[Send]:
+        taken = (self._outbox.pop(key, None) for key in keys[:limit])
         return [send for send in taken if send is not None]
 
     # ---- transactions of others ---------------------------------------------------------------
@@ -156,7 +158,7 @@ class MemoryStorage:
     def joint(self) -> JointTransaction:
         raise NotSupported(_NO_DATABASE)
 
-    def within(self, connection: Any) -> Transaction:
+    def within(self, connection: Any) -> WithinTransaction:
         raise NotSupported(_NO_DATABASE)
 
     # ---- finished trees -----------------------------------------------------------------------
@@ -188,8 +190,14 @@ class MemoryStorage:
 
     # ---- other processes: there are none ------------------------------------------------------
 
-    def watch(self, group: str, changed: Callable[[], None]) -> None:
+    def watch(self, group: str, pid: str, changed: Callable[[], None]) -> None:
         """Nobody else can change anything."""
+
+    def unwatch(self, group: str, pid: str) -> None:
+        """Nobody was watched."""
+
+    def tell(self, addresses: Collection[str]) -> None:
+        """Nobody else is there."""
 
     def claim(self, pid: str) -> list[tuple[str, int]]:
         return []

@@ -379,7 +379,7 @@ def _open(file: str) -> SqliteStorage:
     class Alone(SqliteStorage):
         """Its only user: nobody else need be listened to."""
 
-        def watch(self, group: str, changed: Callable[[], None]) -> None:
+        def watch(self, group: str, pid: str, changed: Callable[[], None]) -> None:
             pass
 
     return Alone(Location(file, synchronous="off"))

@@ -28,7 +28,7 @@ from resonate.protocol.rows import (
     is_external,
 )
 from resonate.protocol.trees import over_at, stray_of
-from resonate.storage.sqlite import codec
+from resonate.storage import codec
 from resonate.storage.sqlite.schema import TABLES
 
 CACHE_ROWS: Final = 20_000

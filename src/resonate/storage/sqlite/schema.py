@@ -18,7 +18,7 @@ from typing import Any, Final
 from resonate.errors import StorageUnusable
 from resonate.protocol.records import PromiseState
 from resonate.protocol.trees import over_at, stray_of
-from resonate.storage.sqlite.codec import decode_promise
+from resonate.storage.codec import decode_promise
 
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     (

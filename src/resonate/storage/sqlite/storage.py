@@ -8,15 +8,15 @@ is compared at the beginning of each transaction and whenever another process ca
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Final, TypeVar
 
 from resonate.protocol.addresses import channel
 from resonate.protocol.footprint import Footprint
 from resonate.protocol.records import ACQUIRED, Promise, Schedule
 from resonate.protocol.rows import PromiseRow, Send, TaskRow
+from resonate.storage import codec
 from resonate.storage.base import PROMISE, SCHEDULE, TASK, Timer
-from resonate.storage.sqlite import codec
 from resonate.storage.sqlite.connection import Connection
 from resonate.storage.sqlite.joint import JointTransaction, Lent, WithinTransaction
 from resonate.storage.sqlite.location import Location
@@ -57,6 +57,8 @@ class SqliteStorage:
 
     immediate = False
     shared = True
+    lanes = 1
+    claims = False
 
     def __init__(self, location: Location) -> None:
         self._connection = Connection(location)
@@ -84,7 +86,7 @@ class SqliteStorage:
 
     # ---- transaction -------------------------------------------------------------------------
 
-    def begin(self, footprint: Callable[[], Footprint]) -> SqliteTransaction:
+    def begin(self, footprint: Callable[[], Footprint], lane: int = 0) -> SqliteTransaction:
         self._connection.begin()
         self._begun = True
         try:
@@ -178,7 +180,7 @@ class SqliteStorage:
                 self._rows.flush()
             for kind, statement in _DUE:  # promises first: the steps of a task look at its promise
                 rows = self._connection.execute(statement, (now, limit - len(found)))
-                found += [(kind, row[0]) for row in rows]  # type: ignore[misc]
+                found += [(kind, row[0]) for row in rows]
             if not found:
                 self._next_due = self._read_next_due()
                 self._due_unknown = False
@@ -205,7 +207,8 @@ class SqliteStorage:
             rows = [row for key in keys for row in self._connection.execute(_THERE, outbox_key(key))]
         return [codec.decode_send(*row) for row in rows]
 
-    def take(self, keys: Sequence[tuple[str, ...]]) -> list[Send]:
+    def take(self, keys: Sequence[tuple[str, ...]], limit: int | None = None) -> list[Send]:
+        keys = keys[:limit]
         connection = self._connection
         with connection.reading():  # most of what is missing has been taken by another process: no need to queue
             there = [row for key in keys for row in connection.execute(_THERE, outbox_key(key))]
@@ -253,12 +256,18 @@ class SqliteStorage:
 
     # ---- other processes --------------------------------------------------------------------------------
 
-    def watch(self, group: str, changed: Callable[[], None]) -> None:
+    def watch(self, group: str, pid: str, changed: Callable[[], None]) -> None:
         def look() -> None:
             if self.look():
                 changed()
 
         self._peers.watch(group, look)
+
+    def unwatch(self, group: str, pid: str) -> None:
+        """Others go on sending datagrams, which does no harm."""
+
+    def tell(self, addresses: Collection[str]) -> None:
+        """Every commit has told the other processes already."""
 
     def look(self) -> bool:
         """Learn what other processes have done; whether they have done anything since the last look."""

@@ -9,7 +9,7 @@ import msgspec
 
 from resonate.protocol.records import Promise
 from resonate.protocol.trees import ranges
-from resonate.storage.sqlite import codec
+from resonate.storage import codec
 from resonate.storage.sqlite.connection import Connection
 
 PAGE: Final = 500

@@ -1,0 +1,248 @@
+"""One session with the database: opened when needed, reopened when lost, and errors that say what to do.
+
+Statements outside of a transaction are one each: one round trip, committed or not at all.
+Every `psycopg.Error` leaves here as an error of the client's, `Conflict` or `Lost`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from resonate.errors import StorageUnavailable
+from resonate.storage.postgres.failures import Lost, is_lost, translate, unreachable
+from resonate.storage.postgres.location import Location
+
+PATIENCE: Final = 15.0
+"""Seconds for which a caller waits for a database that is away: a restart or a switch-over takes no longer."""
+
+AGAIN: Final = (0.01, 0.05, 0.1, 0.25, 0.5)
+"""Seconds between two attempts to connect; the last one repeats."""
+
+CONNECT_TIMEOUT: Final = 5
+"""Seconds for one attempt at one host."""
+
+STATEMENTS: Final = 500
+"""Statements that a session keeps prepared."""
+
+DEFAULTS: Final[dict[str, Any]] = {
+    "connect_timeout": CONNECT_TIMEOUT,
+    "application_name": "resonate",
+    # a host that is gone without a word is noticed after some ten seconds, not after two hours
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+"""What we ask of libpq where the URL says nothing else."""
+
+Statement = tuple[str, Sequence[Any]]
+
+
+class Connection:
+    """A session that comes back.
+
+    Args:
+        location: the database.
+        opened: called with each new session before its first use.
+        relaxed: its commits need not be durable.
+    """
+
+    def __init__(
+        self,
+        location: Location,
+        opened: Callable[[psycopg.Connection[Any]], None] | None = None,
+        *,
+        relaxed: bool = False,
+    ) -> None:
+        self.where = location.shown
+        self.lock = threading.RLock()
+        self.pooled = False
+        """Whether a pooler stands between us and the sessions, which then are not ours alone."""
+        self._location = location
+        self._opened = opened
+        self._relaxed = relaxed
+        self._session: psycopg.Connection[Any] | None = None
+        self._closed = threading.Event()
+        self._away_since: float | None = None
+
+    @property
+    def session(self) -> psycopg.Connection[Any]:
+        """The session, opened if there is none.
+
+        Raises:
+            StorageUnavailable, StorageUnusable: there is none to be had.
+        """
+        session = self._session
+        if session is not None and not session.closed:
+            return session
+        return self._reopen()
+
+    def execute(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """All rows of one statement.
+
+        Raises:
+            Lost: the session ended; nobody knows whether the statement was carried out.
+            Conflict: others were in the way; nothing was done, and trying again may help.
+            ResonateStoreError: as `failures` says; nothing was done.
+        """
+        session = self.session
+        try:
+            cursor = session.execute(statement, parameters, binary=True)
+            return cursor.fetchall() if cursor.description else []
+        except psycopg.Error as error:
+            self._failed(error)
+            raise translate(error, self.where) from error
+
+    def together(self, statements: Sequence[Statement]) -> list[list[tuple[Any, ...]]]:
+        """The rows of several statements that are sent in one go; after an error the rest is not carried out.
+
+        Raises:
+            as `execute`.
+        """
+        session = self.session
+        try:
+            with session.pipeline():
+                cursors = [session.execute(s, p, binary=True) for s, p in statements]
+            return [cursor.fetchall() if cursor.description else [] for cursor in cursors]
+        except psycopg.Error as error:
+            self._failed(error)
+            raise translate(error, self.where) from error
+
+    def ask(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """`execute` of what may be carried out twice: once more if the session was lost.
+
+        Raises:
+            StorageUnavailable: it was lost each time.
+        """
+        for _ in AGAIN[1:]:
+            with contextlib.suppress(Lost):
+                return self.execute(statement, parameters)
+        try:
+            return self.execute(statement, parameters)
+        except Lost as lost:
+            raise unreachable(self.where, lost) from lost
+
+    def rollback(self) -> None:
+        """End whatever transaction is open; never raises."""
+        session = self._session
+        if session is not None and not session.closed and session.info.transaction_status != IDLE:
+            try:
+                session.execute("ROLLBACK")
+            except psycopg.Error:
+                self.drop()
+
+    def drop(self) -> None:
+        """End the session; the next use opens another."""
+        session, self._session = self._session, None
+        if session is not None:
+            with contextlib.suppress(psycopg.Error):
+                session.close()
+
+    def give_up(self) -> None:
+        """Wait for the database no longer; the session that is there can still be used."""
+        self._closed.set()
+
+    def close(self) -> None:
+        """End the session for good. Idempotent."""
+        self._closed.set()
+        with self.lock:
+            self.drop()
+
+    # ---- inside --------------------------------------------------------------------------------
+
+    def _failed(self, error: psycopg.Error) -> None:
+        if is_lost(error) or (self._session is not None and self._session.closed):
+            self.drop()
+
+    def _reopen(self) -> psycopg.Connection[Any]:
+        """A new session, waited for while there is hope."""
+        self.drop()
+        now = time.monotonic()
+        since = self._away_since
+        until = now + PATIENCE if since is None else max(since + PATIENCE, now)
+        attempt = 0
+        while not self._closed.is_set():
+            try:
+                session = self._session = connect(self._location)
+                self._prepare(session)
+                self._away_since = None
+                return session
+            except psycopg.Error as error:
+                self.drop()
+                if not is_lost(error) or not _passing(error):
+                    raise self._final(error) from error
+                if time.monotonic() >= until:
+                    self._away_since = since or now
+                    raise unreachable(self.where, _first_line(error)) from error
+            self._closed.wait(AGAIN[min(attempt, len(AGAIN) - 1)])
+            attempt += 1
+        raise StorageUnavailable(f"{self.where} is closed: its client was stopped. Make a new one")
+
+    def _prepare(self, session: psycopg.Connection[Any]) -> None:
+        """Whether a pooler is in between shows in the process behind the session: it is not the one we were told."""
+        (pid,) = session.execute("SELECT pg_backend_pid()").fetchone() or (0,)
+        self.pooled = pid != session.info.backend_pid
+        if self.pooled:
+            session.prepare_threshold = None
+        elif self._relaxed:
+            session.execute("SET synchronous_commit = off")
+        if self._opened is not None:
+            self._opened(session)
+
+    def _final(self, error: psycopg.Error) -> Exception:
+        found = translate(error, self.where)
+        return unreachable(self.where, _first_line(error)) if isinstance(found, Lost) else found
+
+
+IDLE: Final = psycopg.pq.TransactionStatus.IDLE
+
+
+def connect(location: Location, factory: type[psycopg.Connection[Any]] = psycopg.Connection) -> psycopg.Connection[Any]:
+    """A session in which each statement is a transaction.
+
+    Raises:
+        psycopg.Error: there is none to be had.
+    """
+    given = conninfo_to_dict(location.conninfo)
+    missing = {name: value for name, value in DEFAULTS.items() if name not in given}
+    session = factory.connect(location.conninfo, autocommit=True, **missing)
+    session.prepare_threshold = 2
+    session.prepared_max = STATEMENTS
+    return session
+
+
+def _passing(error: psycopg.Error) -> bool:
+    """Whether a failed attempt to connect may be due to something that passes: a start, a restart, a cut network.
+
+    libpq gives no SQLSTATE for what the server answers to an attempt, only its text.
+    """
+    if error.sqlstate is not None:
+        return True
+    text = str(error)
+    return not any(mark in text for mark in _LASTING)
+
+
+_LASTING: Final = (
+    "authentication failed",
+    "no password supplied",
+    "does not exist",
+    "no pg_hba.conf entry",
+    "invalid connection option",
+    "invalid URI",
+    "could not translate host name",
+    "Name or service not known",
+    "failed to resolve host",
+    "is not permitted to log in",
+    "permission denied for database",
+)
+
+
+def _first_line(error: psycopg.Error) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,262 @@
+"""Wakes this process when others have something for it, wakes others, and keeps the database's time.
+
+One session listens: `LISTEN` for each group that this process receives for. Notifications
+may be lost, so nothing depends on them: it looks by itself each second. Where they cannot
+be had at all (a transaction pooler, an engine without them) looking is all there is, and it
+is done more often.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import selectors
+import socket
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable
+from typing import Any, Final
+
+import psycopg
+
+from resonate.errors import ResonateStoreError
+from resonate.storage.base import Conflict
+from resonate.storage.postgres.connection import Connection
+from resonate.storage.postgres.failures import Lost
+from resonate.storage.postgres.location import Location
+
+POLL: Final = 1.0
+"""Seconds after which a process looks by itself: repairs lost notifications, costs next to nothing."""
+
+POLL_DEAF: Final = 0.05
+"""Seconds between two looks where there are no notifications."""
+
+GATHER: Final = 0.005
+"""Seconds in which a group is notified at most once."""
+
+AWAY: Final = 1.0
+"""Seconds before the listening session is opened again after a failure."""
+
+_LOG: Final = logging.getLogger("resonate.storage")
+
+
+class Listener:
+    """What this process hears from the others that use the schema.
+
+    Args:
+        location: the database and schema.
+        opened: called with each new listening session.
+        look: called, on the listener's thread, when others may have done something.
+    """
+
+    def __init__(
+        self, location: Location, opened: Callable[[psycopg.Connection[Any]], None], look: Callable[[], None]
+    ) -> None:
+        self._location = location
+        self._look = look
+        self._opened = opened
+        self._connection = Connection(location, self._prepare)
+        self._groups: set[str] = set()
+        self._changed = False
+        self._thread: threading.Thread | None = None
+        self._stopped = threading.Event()
+        self._deaf = False
+        self._woken, self._waker = socket.socketpair()
+        self._waker.setblocking(False)
+
+    def open(self) -> None:
+        """Open the session now.
+
+        Raises:
+            ResonateStoreError: it cannot be opened.
+        """
+        self._connection.session  # noqa: B018
+
+    @property
+    def connection(self) -> Connection:
+        """The listening session; whoever else uses it before the thread runs does so alone."""
+        return self._connection
+
+    def watch(self, group: str) -> None:
+        """Listen for messages to `group`."""
+        self._groups.add(group)
+        self._changed = True
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="resonate-listener", daemon=True)
+            self._thread.start()
+        else:
+            self.wake()
+
+    def wake(self) -> None:
+        """Have the listener look now, from any thread."""
+        with contextlib.suppress(OSError):  # full: it will wake; closed: it is no more
+            self._waker.send(b"!")
+
+    def close(self) -> None:
+        """Listen no longer. Idempotent."""
+        self._stopped.set()
+        self.wake()
+        self._connection.give_up()
+        thread, self._thread = self._thread, None
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+        self._connection.close()
+        self._woken.close()
+        self._waker.close()
+
+    # ---- inside --------------------------------------------------------------------------------
+
+    def _prepare(self, session: psycopg.Connection[Any]) -> None:
+        self._changed = True
+        self._opened(session)
+
+    def _run(self) -> None:
+        failed = ""
+        while not self._stopped.is_set():
+            try:
+                session = self._connection.session
+                self._deaf = self._connection.pooled
+                if self._changed and not self._deaf:
+                    self._listen(session)
+                self._wait(session)
+                if not self._stopped.is_set():
+                    self._look()
+                failed = ""
+            except (psycopg.Error, Lost, Conflict, ResonateStoreError) as error:
+                if str(error) != failed:
+                    failed = str(error)
+                    _LOG.warning("messages of other processes are not heard, trying each %g s: %s", AWAY, error)
+                if isinstance(error, psycopg.Error):
+                    self._connection.drop()
+                self._stopped.wait(AWAY)
+            except Exception:
+                _LOG.exception("looking for messages of other processes failed, trying again in %g s", AWAY)
+                self._stopped.wait(AWAY)
+
+    def _listen(self, session: psycopg.Connection[Any]) -> None:
+        self._changed = False
+        for group in list(self._groups):
+            try:
+                session.execute(f'LISTEN "{channel(self._location.schema, group)}"')
+            except (psycopg.errors.FeatureNotSupported, psycopg.errors.SyntaxError):
+                self._deaf = True
+                _LOG.info("this database has no LISTEN: messages are looked for each %g s", POLL_DEAF)
+                return
+
+    def _wait(self, session: psycopg.Connection[Any]) -> None:
+        """Return when there may be something."""
+        if self._deaf:
+            self._stopped.wait(POLL_DEAF)
+            return
+        woken, heard = self._woken.fileno(), session.fileno()
+        with selectors.DefaultSelector() as selector:
+            selector.register(woken, selectors.EVENT_READ)
+            selector.register(heard, selectors.EVENT_READ)
+            ready = {key.fd for key, _ in selector.select(POLL)}
+        if woken in ready:
+            self._woken.recv(4096)
+        if heard in ready:
+            for _ in session.notifies(timeout=0):  # one look answers all that are there
+                pass
+
+
+class Teller:
+    """Notifies the processes that listen for a group: soon, at most once in `GATHER`, from a thread of its own.
+
+    Args:
+        execute: carries a statement out.
+        schema: whose groups.
+    """
+
+    def __init__(self, execute: Callable[..., Any], schema: str) -> None:
+        self._execute = execute
+        self._schema = schema
+        self._groups: set[str] = set()
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._stopped = False
+
+    def tell(self, groups: Collection[str]) -> None:
+        """Have the listeners of `groups` woken. Never waits, never raises."""
+        with self._changed:
+            self._groups.update(groups)
+            if self._thread is None and not self._stopped:
+                self._thread = threading.Thread(target=self._run, name="resonate-teller", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Tell what is left, and no more. Idempotent."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify()
+        thread, self._thread = self._thread, None
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._groups and not self._stopped:
+                    self._changed.wait()
+                groups, self._groups = self._groups, set()
+            if groups:
+                self._notify(groups)
+            if self._stopped:
+                return
+            time.sleep(GATHER)
+
+    def _notify(self, groups: Iterable[str]) -> None:
+        names = [channel(self._schema, group) for group in groups]
+        try:
+            self._execute("SELECT pg_notify(n, '') FROM unnest(%s::text[]) n", (names,))
+        except Exception as error:  # they look by themselves
+            _LOG.debug("other processes could not be told: %s", error)
+
+
+def channel(schema: str, group: str) -> str:
+    """The name under which messages for `group` are announced."""
+    digest = hashlib.sha256(f"{schema}\0{group}".encode("utf-8", "surrogatepass")).hexdigest()[:24]
+    return f"resonate_{digest}"
+
+
+class DatabaseClock:
+    """The database's clock, as this process knows it: the machine's monotonic clock and the offset between the two."""
+
+    runs = True
+
+    def __init__(self) -> None:
+        self._offset: float | None = None
+        self._doubt = float("inf")
+        self._last = 0
+        self._lock = threading.Lock()
+
+    def now(self) -> int:
+        """Milliseconds since the epoch; never goes backwards."""
+        offset = self._offset
+        now = time.time_ns() // 1_000_000 if offset is None else int(time.monotonic() * 1000 + offset)
+        if now > self._last:
+            self._last = now
+            return now
+        return self._last
+
+    def monotonic(self) -> float:
+        """Seconds that never go backwards."""
+        return time.monotonic()
+
+    def watch(self, changed: Callable[[], None]) -> None:
+        """It only runs."""
+
+    def told(self, now: int, asked: float, answered: float) -> None:
+        """The database said `now` (ms) between two instants of the monotonic clock (seconds).
+
+        An answer that took long says little: it counts only if it is better than what is known, which itself
+        gets worse with time (0.1 ms a second, more than clocks drift).
+        """
+        with self._lock:
+            doubt = (answered - asked) * 1000 / 2
+            if doubt <= self._doubt or self._offset is None:
+                self._offset = now + 0.5 - (asked + answered) * 500
+                self._doubt = doubt
+            self._doubt += 0.1

@@ -1,0 +1,97 @@
+"""Which database, and which schema in it: URLs such as `postgresql://user@host/db?schema=resonate`.
+
+Only reads text: nothing is connected to, and `psycopg` is not imported, so that a client
+can refuse a bad URL when it is made. Options that are not ours go to libpq as they are
+(`sslmode`, `target_session_attrs`, `application_name`, ...), several hosts too.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+
+from msgspec import Struct
+
+SCHEMES: Final = ("postgresql", "postgres")
+
+LANES: Final = 2
+"""Connections that write side by side: one that waits for a lock holds up only its own share of the executions."""
+
+LANES_MAX: Final = 16
+
+POOL: Final = 8
+"""Connections for steps of `ctx.transaction` at most; further ones wait for one of them."""
+
+POOL_MAX: Final = 500
+
+_SCHEMA: Final = re.compile(r"[a-z_][a-z0-9_]{0,39}")
+
+
+class Location(Struct, frozen=True):
+    """A schema of a database, and how many connections to use.
+
+    Attributes:
+        conninfo: the URL for libpq; holds the password.
+        shown: the same without user, password and options, for errors.
+        schema: holds all our tables.
+        lanes: connections that write side by side.
+        pool: connections for `ctx.transaction` at most.
+    """
+
+    conninfo: str
+    shown: str
+    schema: str = "resonate"
+    lanes: int = LANES
+    pool: int = POOL
+
+    def __repr__(self) -> str:
+        return f"Location({self.shown!r}, schema={self.schema!r})"
+
+
+def parse(url: str) -> Location:
+    """Read a `postgresql:` URL.
+
+    Raises:
+        ValueError: an option or value of ours is wrong; says what would be right. Never shows the password.
+    """
+    parts = urlsplit(url)
+    shown = f"postgresql://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    if parts.fragment:
+        raise ValueError(f"url {shown!r} holds a '#': write it as %23 if it is part of a name or password")
+    options: dict[str, Any] = {}
+    rest: list[tuple[str, str]] = []
+    for name, value in parse_qsl(parts.query, keep_blank_values=True):
+        if name not in _OPTIONS:
+            rest.append((name, value))
+        elif name in options:
+            raise ValueError(f"url {shown!r}: option {name!r} is given twice")
+        else:
+            options[name] = _OPTIONS[name](shown, name, value)
+    given = {name for name, _ in rest}
+    if "," in parts.netloc and "target_session_attrs" not in given:
+        rest.append(("target_session_attrs", "read-write"))  # of several hosts, the one that can be written to
+    conninfo = parts._replace(scheme="postgresql", query=urlencode(rest, quote_via=quote)).geturl()
+    if not parts.netloc and conninfo.startswith("postgresql:/") and not conninfo.startswith("postgresql://"):
+        conninfo = conninfo.replace("postgresql:", "postgresql://", 1)
+    return Location(conninfo, shown, **options)
+
+
+def _schema(shown: str, name: str, value: str) -> str:
+    if _SCHEMA.fullmatch(value) is None or value.startswith("pg_"):
+        raise ValueError(
+            f"url {shown!r}: schema must be up to 40 of a-z, 0-9 and _, not begin with a digit or pg_, got {value!r}"
+        )
+    return value
+
+
+def _count(most: int) -> Any:
+    def check(shown: str, name: str, value: str) -> int:
+        if not (value.isascii() and value.isdigit()) or not 1 <= int(value) <= most:
+            raise ValueError(f"url {shown!r}: {name} must be a whole number from 1 to {most}, got {value!r}")
+        return int(value)
+
+    return check
+
+
+_OPTIONS: Final[dict[str, Any]] = {"schema": _schema, "lanes": _count(LANES_MAX), "pool": _count(POOL_MAX)}
