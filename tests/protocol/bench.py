@@ -17,7 +17,7 @@ from resonate.protocol.validation import check
 from resonate.service.service import Service
 from resonate.storage.base import Storage
 from resonate.storage.memory import MemoryStorage
-from tests import files
+from tests import databases, files
 
 from .model import Model
 
@@ -90,6 +90,10 @@ def machine(storage: Storage | None = None, **options: Any) -> Bench:
 
 def sqlite(**options: Any) -> Bench:
     return machine(files.emptied(), **options)
+
+
+def postgres(**options: Any) -> Bench:
+    return machine(databases.emptied(), **options)
 
 
 def machine_handle(storage: Storage | None = None) -> Callable[[Request, int | None], Response]:

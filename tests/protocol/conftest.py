@@ -7,7 +7,7 @@ import pytest
 from . import bench
 from .bench import Bench
 
-SUBJECTS = {"machine": bench.machine, "sqlite": bench.sqlite, "model": bench.model}
+SUBJECTS = {"machine": bench.machine, "sqlite": bench.sqlite, "postgres": bench.postgres, "model": bench.model}
 
 
 @pytest.fixture(params=list(SUBJECTS))

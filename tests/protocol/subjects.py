@@ -7,8 +7,9 @@ from resonate.protocol.requests import Request, Response
 from resonate.protocol.rows import View
 from resonate.service.service import Service
 from resonate.storage.memory import MemoryStorage
+from resonate.storage.postgres.storage import PostgresStorage
 from resonate.storage.sqlite.storage import SqliteStorage
-from tests import files
+from tests import databases, files
 
 from .invariants import PromiseRow, State, TaskRow
 from .model import Model
@@ -17,7 +18,7 @@ from .model import Model
 class Subject:
     """The machine on a storage, in memory unless told otherwise, behind its service."""
 
-    def __init__(self, storage: MemoryStorage | SqliteStorage | None = None) -> None:
+    def __init__(self, storage: MemoryStorage | SqliteStorage | PostgresStorage | None = None) -> None:
         self.storage = MemoryStorage() if storage is None else storage
         self.service = Service(self.storage, SettableClock(0), debug=True)
 
@@ -31,6 +32,11 @@ class Subject:
 def on_file() -> Subject:
     """The machine on a file of SQLite."""
     return Subject(files.emptied())
+
+
+def on_database() -> Subject:
+    """The machine on PostgreSQL."""
+    return Subject(databases.emptied())
 
 
 def view_state(view: View) -> State:

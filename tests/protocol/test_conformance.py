@@ -16,7 +16,7 @@ import pytest
 from resonate.protocol import wire
 from resonate.protocol.requests import Request, Response
 from resonate.service.service import Service
-from tests import files
+from tests import databases, files
 
 from . import bench, player
 from .player import Answer
@@ -90,6 +90,7 @@ def _door(handle: Callable[[Request, int | None], Response]) -> Answer:
 HANDLES: dict[str, Callable[[], Callable[[Request, int | None], Response]]] = {
     "machine": bench.machine_handle,
     "sqlite": lambda: bench.machine_handle(files.emptied()),
+    "postgres": lambda: bench.machine_handle(databases.emptied()),
     "model": bench.model_handle,
 }
 

@@ -23,7 +23,7 @@ from . import scripts
 from .invariants import State, check_state, check_step, key
 from .model import Model
 from .scripts import Pick, Scene
-from .subjects import Subject, model_state, on_file
+from .subjects import Subject, model_state, on_database, on_file
 
 SEEDS = range(20)
 SCRIPTS = 25  # per seed
@@ -125,6 +125,11 @@ def test_a_long_script_keeps_every_invariant_and_answers_like_the_model(seed: in
 @pytest.mark.parametrize("seed", SEEDS[:4])
 def test_a_long_script_on_a_file_answers_like_the_model_too(seed: int) -> None:
     assert play_seed(seed, on_file) == play_seed(seed)
+
+
+@pytest.mark.parametrize("seed", SEEDS[:2])
+def test_a_long_script_on_a_database_answers_like_the_model_too(seed: int) -> None:
+    assert play_seed(seed, on_database) == play_seed(seed)
 
 
 class AnyScript(RuleBasedStateMachine):

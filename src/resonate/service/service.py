@@ -37,7 +37,7 @@ from resonate.service.delivery import Delivery, Subscription
 from resonate.service.lane import BATCH, ROUNDS, Call, Lane
 from resonate.service.purger import Purger
 from resonate.service.timers import EVERYTHING, Timers
-from resonate.storage.base import Conflict, Storage, Transaction
+from resonate.storage.base import Conflict, Storage, Timer, Transaction
 
 Work = Callable[[Any], Callable[[], Sequence[Request]]]
 """What happens in a transaction: it is lent the connection, and returns what gives the requests to apply then."""
@@ -144,7 +144,7 @@ class Service:
         """
         if self._transacting:
             self._refuse_nested()
-        lane = self._lanes[0] if len(self._asked) == 1 else self._lane_of(requests)
+        lane = self._lanes[0] if len(self._lanes) == 1 else self._lane_of(requests)
         if lane is None:
             return self._apart(requests, chain, trusted, now)
         if not lane.queue and lane.lead.acquire(blocking=False):  # whoever waits already is not overtaken
@@ -242,8 +242,11 @@ class Service:
         """
         lanes: dict[Lane, list[Call]] = {}
         for call in calls:
-            lane = self._lanes[0] if len(self._asked) == 1 else self._lane_of(call.requests)
-            lanes.setdefault(lane or self._asked[0], []).append(call)
+            lane = self._lanes[0] if len(self._lanes) == 1 else self._lane_of(call.requests)
+            if lane is None:
+                self._serve_apart(call)
+            else:
+                lanes.setdefault(lane, []).append(call)
         for lane, own in lanes.items():
             for begin in range(0, len(own), BATCH):
                 batch = own[begin : begin + BATCH]
@@ -290,13 +293,19 @@ class Service:
         asked = self._asked
         if not requests:
             return asked[0]
-        if type(requests[0]) is TaskHeartbeat and len(requests) == 1:
+        if len(requests) == 1 and type(requests[0]) in (TaskHeartbeat, DebugTick):
             return None
         return asked[_lane_number(subject(requests[0]), len(asked))]
 
     def _apart(self, requests: Sequence[Request], chain: bool, trusted: bool, now: int | None) -> list[Response]:
-        """A heartbeat, each lane its own part of it: a lane remembers the rows of its tasks."""
+        """A heartbeat, each lane its own part of it: a lane remembers the rows of its tasks; or a tick."""
         (request,) = requests
+        if type(request) is DebugTick:
+            if self.debug:
+                self._debug_now = max(self._debug_now, request.time)
+                self.tick(self._debug_now)
+            answered = self._alone(self._work, requests, chain, trusted, now)
+            return answered[0]
         assert type(request) is TaskHeartbeat
         parts: dict[Lane, list[TaskRef]] = {self._asked[0]: []}
         for ref in request.tasks:
@@ -312,6 +321,12 @@ class Service:
                 answers = call.answers
         self._after()
         return answers
+
+    def _serve_apart(self, call: Call) -> None:
+        try:
+            call.answers = self._apart(call.requests, call.chain, call.trusted, call.now)
+        except Exception as error:
+            call.error = error
 
     def _alone(
         self, lane: Lane, requests: Sequence[Request], chain: bool, trusted: bool, now: int | None
@@ -405,12 +420,25 @@ class Service:
                 self._debug_now = 0
             case DebugTick(time):
                 self._debug_now = max(self._debug_now, time)
-                self.timers.fire_within(transaction, self._debug_now)
+                if len(self._lanes) == 1:  # else they have been fired before
+                    self.timers.fire_within(transaction, self._debug_now)
         return None
+
+    def _meet(self, owed: list[Timer]) -> None:
+        """Resume awaiters that a commit could not resume; should it fail, the timers do it."""
+        if not owed:
+            return
+        try:
+            with self.leading():
+                self.timers.meet(owed, self._debug_now or self.now())
+        except ResonateStoreError as error:
+            _LOG.warning("awaiters are not resumed yet, trying again: %s", error)
 
     def _after(self) -> None:
         """After a commit: hand out its messages, and have the sleeper look at earlier timers."""
         storage = self.storage
+        if len(self._lanes) > 1:
+            self._meet(storage.owed())
         fresh = storage.fresh()
         if fresh:
             self.delivery.hand_out(fresh)

@@ -86,6 +86,14 @@ class Timers:
         due = service.storage.due(now, limit)
         if not due:
             return 0
+        return self._fire(due, now)
+
+    def meet(self, owed: list[Timer], now: int) -> None:
+        """Resume those who await what has just been settled elsewhere; the caller leads the service."""
+        self._fire(owed, now)
+
+    def _fire(self, due: list[Timer], now: int) -> int:
+        service = self._service
         due.sort(key=lambda timer: _ORDER[timer[0]])
         spared: list[Timer] = []
 

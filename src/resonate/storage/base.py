@@ -112,6 +112,9 @@ class Storage(Protocol):
     def due(self, now: int, limit: int) -> list[Timer]:
         """Up to `limit` rows whose timer has come at `now`; each is offered once per timer."""
 
+    def owed(self) -> list[Timer]:
+        """The awaiters that commits of this process could not resume, since the last call; `due` has them too."""
+
     def put_back(self, timers: Sequence[Timer]) -> None:
         """What was offered by `due` could not be fired: offer it again."""
 

@@ -138,11 +138,11 @@ class JointTransaction(Locking):
     Args:
         sessions: gives the session, and gets it back.
         statements: those of the schema.
-        stored: called after the commit with the messages it put into the outbox and the first instant it made due.
+        stored: called after the commit.
     """
 
     def __init__(
-        self, sessions: Sessions, statements: Statements, stored: Callable[[Sequence[Send], int | None], None]
+        self, sessions: Sessions, statements: Statements, stored: Callable[[Rows], None]
     ) -> None:
         self._sessions = sessions
         self._lent = sessions.take()
@@ -204,9 +204,10 @@ class JointTransaction(Locking):
             if isinstance(found, Conflict):
                 found = StorageUnavailable(f"{found}; nothing of the transaction was stored")
             raise found from error
-        sent, earliest = [*self._lent.sent, *self.sent], self.earliest
+        self.sent = [*self._lent.sent, *self.sent]
         self._release()
-        self._stored(sent, earliest)
+        self._stored(self)
+        self._ended()
 
     def rollback(self) -> None:
         """Forget everything, if that has not ended already."""

@@ -15,7 +15,6 @@ from resonate.errors import OutcomeUnknown
 from resonate.protocol.footprint import Footprint
 from resonate.protocol.ids import origin_of
 from resonate.protocol.records import PENDING
-from resonate.protocol.rows import Send
 from resonate.storage.base import Conflict
 from resonate.storage.postgres.connection import Connection, Statement
 from resonate.storage.postgres.failures import Lost
@@ -42,11 +41,11 @@ class Lane(Rows):
     Args:
         connection: this lane's session.
         statements: those of the schema.
-        stored: called after each commit with the messages it put into the outbox and the first instant it made due.
+        stored: called after each commit.
     """
 
     def __init__(
-        self, connection: Connection, statements: Statements, stored: Callable[[Sequence[Send], int | None], None]
+        self, connection: Connection, statements: Statements, stored: Callable[[Rows], None]
     ) -> None:
         super().__init__(self, statements)
         self._connection = connection
@@ -106,11 +105,9 @@ class Lane(Rows):
             self._write()
         else:
             self._confirm()
-        sent, earliest = self.sent, self.earliest
         self._let_go()
+        self._stored(self)
         self._ended()
-        if sent or earliest is not None:
-            self._stored(sent, earliest)
 
     def rollback(self) -> None:
         """Forget the transaction, if there is one."""

@@ -32,7 +32,7 @@ from resonate.protocol.rows import (
 )
 from resonate.protocol.trees import is_below, over_at, ranges, stray_of
 from resonate.storage import codec
-from resonate.storage.base import Conflict
+from resonate.storage.base import RESUME, Conflict, Timer
 from resonate.storage.postgres.statements import ORIGIN, PROMISE, SCHEDULE, TASK, Statements
 
 LISTED: Final = 200_000
@@ -112,6 +112,8 @@ class Rows:
         self._reset_all = False
         self.sent: list[Send] = []
         """What this transaction has put into the outbox."""
+        self.owed: list[Timer] = []
+        """The awaiters that this transaction could not resume."""
         self.earliest: int | None = None
         """The first instant at which a row that this transaction wrote is due."""
 
@@ -245,11 +247,10 @@ class Rows:
     def _read_branch(self, branch: str) -> dict[str, Promise]:
         tree = self._tree(branch)
         found: dict[str, Promise] = {}
-        if tree.version is not None:
-            for row in self._database.execute(self._statements.branch, (branch,)):
-                found[row[0]] = codec.decode_promise(*row).promise
-            if branch not in tree.whole:
-                self._list(tree, branch)
+        for row in self._database.execute(self._statements.branch, (branch,)):
+            found[row[0]] = codec.decode_promise(*row).promise
+        if tree.version is not None and branch not in tree.whole:
+            self._list(tree, branch)
         for written in self._rows_written():
             if written.promise.tags.get(BRANCH) == branch:
                 found[written.promise.id] = written.promise
@@ -375,7 +376,7 @@ class Rows:
 
     def _resume(self, effect: Resume, body: None) -> None:
         self._obligations[(effect.awaited, effect.awaiter)] = True
-        self._arm(0)
+        self.owed.append((RESUME, effect.awaiter, effect.awaited))
 
     def _resumed(self, effect: Resumed, body: None) -> None:
         self._obligations[(effect.awaited, effect.awaiter)] = False
@@ -442,6 +443,7 @@ class Rows:
             origins.clear()
         self._reset_all = False
         self.sent = []
+        self.owed = []
         self.earliest = None
 
 

@@ -91,9 +91,13 @@ class PostgresStorage:
         self._changed: Callable[[], None] = lambda: None
         self._watched: dict[tuple[str, str], int] = {}
         self._fresh: list[Send] = []
+        self._owed: list[Timer] = []
         self._more = False
         self._checked: str | None = None
         self._next_due: int | None = None
+        """No timer is due before."""
+        self._wake_at: int | None = None
+        """When to look for due timers; a little later where another process may see to them."""
         self._state = threading.Lock()
         try:
             self._side.session  # noqa: B018
@@ -117,10 +121,16 @@ class PostgresStorage:
                 lane = self._lanes[number] = Lane(connection, self._statements, self._stored)
         return lane
 
-    def _stored(self, sent: Sequence[Send], earliest: int | None) -> None:
+    def _stored(self, rows: Rows) -> None:
+        """A transaction of this process is stored."""
+        sent, earliest = rows.sent, rows.earliest
         with self._state:
-            if earliest is not None and (self._next_due is None or earliest < self._next_due):
-                self._next_due = earliest
+            self._owed += rows.owed
+            if earliest is not None:
+                if self._next_due is None or earliest < self._next_due:
+                    self._next_due = earliest
+                if self._wake_at is None or earliest < self._wake_at:
+                    self._wake_at = earliest
             self._fresh += sent
 
     def joint(self) -> JointTransaction:
@@ -129,8 +139,8 @@ class PostgresStorage:
     def within(self, connection: Any) -> WithinTransaction:
         return WithinTransaction(connection, self._statements, self._location.shown, self._will_send, self._other)
 
-    def _joined(self, sent: Sequence[Send], earliest: int | None) -> None:
-        self._stored(sent, earliest)
+    def _joined(self, rows: Rows) -> None:
+        self._stored(rows)
         self._changed()
 
     def _will_send(self, sent: Sequence[Send]) -> None:
@@ -189,19 +199,27 @@ class PostgresStorage:
             self._read_next_due(jitter=True)
         return [tuple(part for part in row if part is not None) for row in found]
 
+    def owed(self) -> list[Timer]:
+        if not self._owed:
+            return []
+        with self._state:
+            owed, self._owed = self._owed, []
+        return owed
+
     def put_back(self, timers: Sequence[Timer]) -> None:
         """Others have the rows of these, or they failed: look again in a moment."""
-        self._next_due = self.clock.now() + random.randint(BUSY, 2 * BUSY)
+        self._wake_at = self.clock.now() + random.randint(BUSY, 2 * BUSY)
 
     def next_due(self) -> int | None:
-        return self._next_due
+        return self._wake_at
 
     def _read_next_due(self, *, jitter: bool) -> None:
         asked = time.monotonic()
         ((due, now),) = self._aside(self._statements.next_due)
         self.clock.told(now, asked, time.monotonic())
         with self._state:
-            self._next_due = None if due is None else max(due, now) + random.randint(0, JITTER) if jitter else due
+            self._next_due = due
+            self._wake_at = due if due is None or not jitter else due + random.randint(0, JITTER)
 
     # ---- messages --------------------------------------------------------------------------------
 
