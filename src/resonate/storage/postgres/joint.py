@@ -141,9 +141,7 @@ class JointTransaction(Locking):
         stored: called after the commit.
     """
 
-    def __init__(
-        self, sessions: Sessions, statements: Statements, stored: Callable[[Rows], None]
-    ) -> None:
+    def __init__(self, sessions: Sessions, statements: Statements, stored: Callable[[Rows], None]) -> None:
         self._sessions = sessions
         self._lent = sessions.take()
         super().__init__(self._lent, statements, sessions.where)

@@ -44,9 +44,7 @@ class Lane(Rows):
         stored: called after each commit.
     """
 
-    def __init__(
-        self, connection: Connection, statements: Statements, stored: Callable[[Rows], None]
-    ) -> None:
+    def __init__(self, connection: Connection, statements: Statements, stored: Callable[[Rows], None]) -> None:
         super().__init__(self, statements)
         self._connection = connection
         self._stored = stored
