@@ -106,6 +106,8 @@ class Rows:
         self._branches: dict[str, dict[str, Promise]] = {}
         self._promises: dict[str, tuple[Any, ...]] = {}
         self._tasks: dict[str, tuple[Any, ...]] = {}
+        self._absent: set[str] = set()
+        """Promises written by this transaction that were not there before; so neither were their tasks."""
         self._schedules: dict[str, tuple[Any, ...] | None] = {}
         self._sends: dict[tuple[str, ...], tuple[Any, ...] | None] = {}
         self._obligations: dict[tuple[str, str], bool] = {}
@@ -337,6 +339,8 @@ class Rows:
             self._arm(due)
         origin, tree = self._change(id)
         branch = promise.tags.get(BRANCH)
+        if id not in self._promises and (tree.promises[id] is None if id in tree.promises else tree.absent(id)):
+            self._absent.add(id)
         for ids in tree.whole.values():
             ids.add(id)
         self._asked.add(id)
@@ -405,8 +409,8 @@ class Rows:
             (origin_of(awaited), awaited, awaiter) for (awaited, awaiter), owes in self._obligations.items() if owes
         ]
         parts: list[tuple[str, Sequence[tuple[Any, ...]]]] = [
-            ("promises", list(self._promises.values())),
-            ("tasks", list(self._tasks.values())),
+            *_split("promises", self._promises, self._absent),
+            *_split("tasks", self._tasks, self._absent),
             ("sends", sends),
             ("no_sends", [_name(key) for key, row in self._sends.items() if row is None]),
             ("schedules", schedules),
@@ -441,10 +445,21 @@ class Rows:
             found.clear()
         for origins in (self._touched, self._read, self._seen, self._held, self._loaded, self._spared, self._asked):
             origins.clear()
+        self._absent.clear()
         self._reset_all = False
         self.sent = []
         self.owed = []
         self.earliest = None
+
+
+def _split(
+    name: str, rows: dict[str, tuple[Any, ...]], absent: set[str]
+) -> tuple[tuple[str, Sequence[tuple[Any, ...]]], ...]:
+    """The rows of a table, and those of them that were not there before: writing these costs less."""
+    if not absent:
+        return ((name, list(rows.values())),)
+    there = [row for id, row in rows.items() if id not in absent]
+    return (f"new_{name}", [row for id, row in rows.items() if id in absent]), (name, there)
 
 
 def new_stamp() -> int:
