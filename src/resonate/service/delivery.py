@@ -162,31 +162,13 @@ class Delivery:
         _announce(woken)
 
     def hand_out(self, fresh: list[Send]) -> None:
-        """Route what the last commit put into the outbox; other processes hear of what nobody here receives."""
-        if self._named or self._catch_all:
-            with self._lock:
-                self._handed.difference_update(send.key for send in fresh)  # offered anew
-                woken = self._route(fresh)
-                elsewhere = {send.address for send in fresh if not self._has_receiver(send)}
-            _announce(woken)
-        else:
-            elsewhere = {send.address for send in fresh}
-        if elsewhere and self._storage.shared:
-            self._storage.tell(elsewhere)
-
-    def _has_receiver(self, send: Send) -> bool:
-        """Whether somebody here may take a message, and need not leave it to another process first."""
-        address = parse(send.address)
-        if address is None or self._catch_all:
-            return True
-        if address.transport != "poll":
-            return PUSHED in self._members
-        group = address.group or ""
-        if address.cast == "uni":
-            return (group, address.id) in self._named
-        if send.prefer is not None and (group, send.prefer) not in self._named:
-            return False
-        return group in self._members or (group, address.id) in self._named
+        """Route what the last commit put into the outbox."""
+        if not self._named and not self._catch_all:
+            return
+        with self._lock:
+            self._handed.difference_update(send.key for send in fresh)  # offered anew
+            woken = self._route(fresh)
+        _announce(woken)
 
     def take(self, subscription: Subscription, limit: int, leave: Collection[str], offers: int) -> list[Send]:
         """Messages for one receiver: its own first, then those of its group."""

@@ -10,13 +10,13 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import psycopg
 
 from resonate.errors import StorageUnavailable, UsageError
-from resonate.protocol.addresses import PUSHED, channel
+from resonate.protocol.addresses import PUSHED
 from resonate.protocol.footprint import Footprint
 from resonate.protocol.ids import origin_of
 from resonate.protocol.records import ACQUIRED, Promise, Schedule
@@ -132,6 +132,9 @@ class PostgresStorage:
                 if self._wake_at is None or earliest < self._wake_at:
                     self._wake_at = earliest
             self._fresh += sent
+            mine = self._channels()
+        if sent:
+            self._teller.tell(sent, mine)
 
     def joint(self) -> JointTransaction:
         return JointTransaction(self._sessions, self._statements, self._joined)
@@ -250,14 +253,11 @@ class PostgresStorage:
             until = now + (HIDDEN_PUSHED if pushed else HIDDEN)
             found += self._aside(self._statements.hide, (*_columns(offers), now, most - len(found), until))
         found.sort(key=lambda row: row[4])
+        self._teller.taken(keys)
         if self._more:
             self._more = False
             self._listener.wake()
         return _sends(row[:4] for row in found)
-
-    def tell(self, addresses: Collection[str]) -> None:
-        groups = {channel(address) for address in addresses}
-        self._teller.tell({group for group in groups if group is not None})
 
     def watch(self, group: str, pid: str, changed: Callable[[], None]) -> None:
         self._changed = changed
@@ -273,23 +273,28 @@ class PostgresStorage:
             else:
                 self._watched.pop((group, pid), None)
 
+    def _channels(self) -> set[str]:
+        """What this process receives: everything for its groups, and what is for its receivers alone."""
+        return {group for group, _ in self._watched} | {f"{group}/{pid}" for group, pid in self._watched}
+
     def _groups(self) -> set[str]:
         with self._state:
             return {group for group, _ in self._watched}
 
     def _arrived(self) -> list[Send]:
         with self._state:
-            channels = {group for group, _ in self._watched} | {f"{group}/{pid}" for group, pid in self._watched}
+            channels = self._channels()
         if not channels:
             return []
         found = self._aside(self._statements.arrived, (list(channels), self.clock.now(), LOOK))
         self._more = len(found) == LOOK
         return _sends(found)
 
-    def _look(self) -> None:
-        """Learn what other processes have done."""
+    def _look(self, told: bool) -> None:
+        """Learn what other processes have done; what they have made due only now and then."""
         arrived = self._arrived()
-        self._read_next_due(jitter=True)
+        if not told:
+            self._read_next_due(jitter=True)
         with self._state:
             self._fresh += arrived
         self._changed()
