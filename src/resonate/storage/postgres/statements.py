@@ -59,7 +59,14 @@ class Statements:
             SELECT {SCHEDULE}::smallint, {row.format(state="NULL")}
             FROM {pairs} JOIN {s}.schedules ON origin = k.o AND id = k.i"""
         self.branch = f"SELECT id, state, body FROM {s}.promises WHERE branch = %s"
-        self.below = f"SELECT id FROM {s}.promises WHERE origin = %s AND id > %s AND id < %s LIMIT %s"
+        self.branches = f"""
+            SELECT branch, id, state, body FROM {s}.promises WHERE branch = ANY(%s)
+            UNION ALL
+            SELECT k.branch, p.id, NULL, NULL
+            FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[]) AS k(branch, origin, above, ending)
+            CROSS JOIN LATERAL (
+                SELECT id FROM {s}.promises WHERE origin = k.origin AND id > k.above AND id < k.ending LIMIT %s
+            ) p"""
         self.scan_promises = f"SELECT id, state, body FROM {s}.promises WHERE id > %s ORDER BY id LIMIT %s"
         self.scan_tasks = f"SELECT id, state, body FROM {s}.tasks WHERE id > %s ORDER BY id LIMIT %s"
         self.scan_schedules = f"SELECT id, body FROM {s}.schedules WHERE id > %s ORDER BY id LIMIT %s"
