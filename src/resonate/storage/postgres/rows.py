@@ -265,18 +265,14 @@ class Rows:
 
     def _read_branches(self, wanted: dict[str, Tree]) -> None:
         """Read all promises of some branches, and learn which ids there are below them, in one statement."""
-        listed = {branch: tree for branch, tree in wanted.items() if tree.version is not None}
         below = [
             (branch, origin_of(branch), *span)
-            for branch, tree in listed.items()
-            if branch not in tree.whole
+            for branch, tree in wanted.items()
+            if tree.version is not None and branch not in tree.whole
             for span in ranges(branch)
         ]
-        if listed:
-            spans = [list(column) for column in zip(*below, strict=True)] or [[], [], [], []]
-            rows = self._database.execute(self._statements.branches, (list(listed), *spans, LISTED))
-        else:
-            rows = []
+        spans = [list(column) for column in zip(*below, strict=True)] or [[], [], [], []]
+        rows = self._database.execute(self._statements.branches, (list(wanted), *spans, LISTED))
         found: dict[str, dict[str, Promise]] = {branch: {} for branch in wanted}
         ids: dict[str, list[str]] = {branch: [] for branch, *_ in below}
         for branch, id, state, body in rows:
