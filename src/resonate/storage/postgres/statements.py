@@ -88,8 +88,12 @@ class Statements:
             ), (extract(epoch FROM clock_timestamp()) * 1000)::bigint"""
         self.outbox = f"SELECT kind, id, listener, body FROM {s}.outbox ORDER BY seq, origin, id"
         self.arrived = f"""
-            SELECT kind, id, listener, body FROM {s}.outbox
-            WHERE channel = ANY(%s) AND hidden <= %s ORDER BY seq LIMIT %s"""
+            SELECT k.channel, o.kind, o.id, o.listener, o.body, o.seq
+            FROM unnest(%s::text[], %s::bigint[]) AS k(channel, after)
+            CROSS JOIN LATERAL (
+                SELECT kind, id, listener, body, seq FROM {s}.outbox
+                WHERE channel = k.channel AND seq > k.after AND hidden <= %s ORDER BY seq LIMIT %s
+            ) o"""
         keys = "unnest(%s::text[], %s::text[], %s::text[], %s::text[]) AS k(origin, kind, id, listener)"
         same = "o.origin = k.origin AND o.kind = k.kind AND o.id = k.id AND o.listener = k.listener"
         self.peek = f"SELECT o.kind, o.id, o.listener, o.body FROM {s}.outbox o, {keys} WHERE {same} ORDER BY o.seq"
