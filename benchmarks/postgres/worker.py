@@ -22,6 +22,11 @@ from resonate import Context, Resonate
 SLOT: Final = struct.Struct("Q")
 
 
+def warmed(ctx: Context, n: int) -> Generator[Any, Any, int]:
+    result: int = yield ctx.run(lambda ctx, n: n + 1, n)
+    return result
+
+
 class Steps:
     """Numbers in a file that its readers have in memory: one for each process that counts."""
 
@@ -55,6 +60,10 @@ def main(url: str, group: str, counter: str, slot: int) -> None:
         result: int = yield ctx.run(step, n)
         return result
 
+    with Resonate(url=url, group=f"{group}-warm-{slot}") as warm:  # what a process does once is not what is measured
+        warm.register(warmed)
+        for number in range(20):
+            warm.run(f"{group}-warm-{slot}-{number}", warmed, number)
     client = Resonate(url=url, group=group)
     client.register(one)
     print("ready", flush=True)

@@ -59,7 +59,14 @@ class Statements:
             SELECT {SCHEDULE}::smallint, {row.format(state="NULL")}
             FROM {pairs} JOIN {s}.schedules ON origin = k.o AND id = k.i"""
         self.branch = f"SELECT id, state, body FROM {s}.promises WHERE branch = %s"
-        self.below = f"SELECT id FROM {s}.promises WHERE origin = %s AND id > %s AND id < %s LIMIT %s"
+        self.branches = f"""
+            SELECT branch, id, state, body FROM {s}.promises WHERE branch = ANY(%s)
+            UNION ALL
+            SELECT k.branch, p.id, NULL, NULL
+            FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[]) AS k(branch, origin, above, ending)
+            CROSS JOIN LATERAL (
+                SELECT id FROM {s}.promises WHERE origin = k.origin AND id > k.above AND id < k.ending LIMIT %s
+            ) p"""
         self.scan_promises = f"SELECT id, state, body FROM {s}.promises WHERE id > %s ORDER BY id LIMIT %s"
         self.scan_tasks = f"SELECT id, state, body FROM {s}.tasks WHERE id > %s ORDER BY id LIMIT %s"
         self.scan_schedules = f"SELECT id, body FROM {s}.schedules WHERE id > %s ORDER BY id LIMIT %s"
@@ -81,8 +88,12 @@ class Statements:
             ), (extract(epoch FROM clock_timestamp()) * 1000)::bigint"""
         self.outbox = f"SELECT kind, id, listener, body FROM {s}.outbox ORDER BY seq, origin, id"
         self.arrived = f"""
-            SELECT kind, id, listener, body FROM {s}.outbox
-            WHERE channel = ANY(%s) AND hidden <= %s ORDER BY seq LIMIT %s"""
+            SELECT k.channel, o.kind, o.id, o.listener, o.body, o.seq
+            FROM unnest(%s::text[], %s::bigint[]) AS k(channel, after)
+            CROSS JOIN LATERAL (
+                SELECT kind, id, listener, body, seq FROM {s}.outbox
+                WHERE channel = k.channel AND seq > k.after AND hidden <= %s ORDER BY seq LIMIT %s
+            ) o"""
         keys = "unnest(%s::text[], %s::text[], %s::text[], %s::text[]) AS k(origin, kind, id, listener)"
         same = "o.origin = k.origin AND o.kind = k.kind AND o.id = k.id AND o.listener = k.listener"
         self.peek = f"SELECT o.kind, o.id, o.listener, o.body FROM {s}.outbox o, {keys} WHERE {same} ORDER BY o.seq"

@@ -24,6 +24,7 @@ from resonate.protocol.rows import PromiseRow, Send, TaskRow
 from resonate.storage import codec
 from resonate.storage.base import Timer
 from resonate.storage.postgres import schema
+from resonate.storage.postgres.arrivals import LOOK, LOOK_FIRST, Arrivals
 from resonate.storage.postgres.connection import Connection, connect
 from resonate.storage.postgres.failures import Lost, translate, unreachable
 from resonate.storage.postgres.joint import JointTransaction, Sessions, WithinTransaction
@@ -40,9 +41,6 @@ HIDDEN: Final = 5_000
 
 HIDDEN_PUSHED: Final = 60_000
 """The same for what is pushed: a receiver may have to be started first."""
-
-LOOK: Final = 1_000
-"""Messages that are looked for at once."""
 
 BUSY: Final = 25
 """Milliseconds after which timers are looked at again whose rows others had; up to twice that, at random."""
@@ -92,7 +90,7 @@ class PostgresStorage:
         self._watched: dict[tuple[str, str], int] = {}
         self._fresh: list[Send] = []
         self._owed: list[Timer] = []
-        self._more = False
+        self._arrivals = Arrivals(self._aside, self._statements.arrived)
         self._checked: str | None = None
         self._next_due: int | None = None
         """No timer is due before."""
@@ -235,7 +233,7 @@ class PostgresStorage:
 
     def outbox(self) -> list[Send]:
         """The messages that wait for a receiver of this process."""
-        return self._arrived()
+        return self._arrived(whole=True, limit=LOOK_FIRST)
 
     def peek(self, keys: Sequence[tuple[str, ...]]) -> list[Send]:
         return _sends(self._aside(self._statements.peek, _columns(keys))) if keys else []
@@ -254,8 +252,7 @@ class PostgresStorage:
             found += self._aside(self._statements.hide, (*_columns(offers), now, most - len(found), until))
         found.sort(key=lambda row: row[4])
         self._teller.taken(keys)
-        if self._more:
-            self._more = False
+        if self._arrivals.is_low(offers, most):
             self._listener.wake()
         return _sends(row[:4] for row in found)
 
@@ -281,19 +278,16 @@ class PostgresStorage:
         with self._state:
             return {group for group, _ in self._watched}
 
-    def _arrived(self) -> list[Send]:
+    def _arrived(self, *, whole: bool, limit: int = LOOK) -> list[Send]:
         with self._state:
             channels = self._channels()
-        if not channels:
-            return []
-        found = self._aside(self._statements.arrived, (list(channels), self.clock.now(), LOOK))
-        self._more = len(found) == LOOK
-        return _sends(found)
+        return _sends(self._arrivals.look(channels, self.clock.now(), whole=whole, limit=limit))
 
     def _look(self, told: bool) -> None:
         """Learn what other processes have done; what they have made due only now and then."""
-        arrived = self._arrived()
-        if not told:
+        whole = self._arrivals.is_time()
+        arrived = self._arrived(whole=whole)
+        if whole or not told:
             self._read_next_due(jitter=True)
         with self._state:
             self._fresh += arrived
