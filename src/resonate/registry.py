@@ -118,6 +118,11 @@ class Registry:
         """What calls of `name` are read with, or None for our own form."""
         return self._encoders.get(name)
 
+    def versions(self, name: str) -> tuple[int, ...]:
+        """The versions registered of `name`, in order."""
+        with self._lock:
+            return tuple(sorted(self._by_name.get(name, ())))
+
     def names(self) -> tuple[str, ...]:
         """What is registered, as text for messages: `charge`, `refund version 2`."""
         with self._lock:

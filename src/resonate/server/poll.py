@@ -3,7 +3,8 @@
 A stream costs one task that waits for its end and a receiver in the service's delivery; while
 nothing is sent, nothing runs. Messages stay in the outbox until a stream can take them: one
 that has not written its last ones takes none. What is addressed to a group is dealt out in
-turn to its streams; what names a stream goes to it, to the newest of that name.
+turn to its streams; what names a stream goes to it, to the newest of that name. A task that
+comes back is offered to another stream than before: who gave it back may lack its function.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections import deque
-from collections.abc import Awaitable, Callable, Collection
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice, zip_longest
@@ -39,6 +40,9 @@ TURN: Final = 16
 CHUNK: Final = 64 * 1024
 """Bytes written at once; only a single message may be larger."""
 
+DEALT: Final = 10_000
+"""Tasks of which it is known who has been offered them; of those beyond, the oldest may go to the same one again."""
+
 AFTER_FAILURE: Final = 1.0
 """Seconds before the next look when the storage could not give its messages."""
 
@@ -59,6 +63,7 @@ class Stream:
 
     def __init__(self, hub: Hub, group: Group, id: str, send: AsgiSend) -> None:
         self.group = group
+        self.id = id
         self.send = send
         self.subscription = Subscription(group.name, id, partial(hub.wake, self), direct=True)
         self.open = False
@@ -87,6 +92,7 @@ class Group:
     def __init__(self, hub: Hub, name: str) -> None:
         self.name = name
         self.streams: dict[Stream, None] = {}  # who had a message last is last
+        self._dealt: OrderedDict[str, set[str]] = OrderedDict()  # of each task, the ids of those it was offered to
         self.subscription = Subscription(name, "", partial(hub.wake, self))  # no stream has an empty id
 
     @property
@@ -97,6 +103,31 @@ class Group:
     def ready(self) -> list[Stream]:
         """The streams that can be given more, as many as one round can serve, in turn."""
         return list(islice((stream for stream in self.streams if stream.takes), ROUND))
+
+    def deal(self, sends: Sequence[Send], ready: Sequence[Stream]) -> dict[Stream, list[Send]]:
+        """Messages for the streams that are ready, in turn; a task to one that it was not dealt to lately."""
+        hands: dict[Stream, list[Send]] = {}
+        for number, send in enumerate(sends):
+            turn = number % len(ready)
+            if send.key[0] == "execute" and len(self.streams) > 1:
+                turn = self._fresh(send.key[1], ready, turn)
+            hands.setdefault(ready[turn], []).append(send)
+        return hands
+
+    def _fresh(self, id: str, ready: Sequence[Stream], turn: int) -> int:
+        """Whose turn it is among those that have not been offered the task `id`; of all, once all have been."""
+        dealt = self._dealt.pop(id, None) or set()
+        for step in range(len(ready)):
+            if ready[(turn + step) % len(ready)].id not in dealt:
+                turn = (turn + step) % len(ready)
+                break
+        else:
+            dealt = set()
+        dealt.add(ready[turn].id)
+        self._dealt[id] = dealt
+        if len(self._dealt) > DEALT:
+            self._dealt.popitem(last=False)
+        return turn
 
     def had(self, stream: Stream) -> None:
         """`stream` has had its turn."""
@@ -348,9 +379,7 @@ class Hub:
         if not ready:
             self._back += sends
             return
-        hands: dict[Stream, list[Send]] = {}
-        for number, send in enumerate(sends):
-            hands.setdefault(ready[number % len(ready)], []).append(send)
+        hands = receiver.deal(sends, ready) if isinstance(receiver, Group) else {receiver: sends}
         for stream, hand in hands.items():
             stream.writing = True
             if receiver is stream.group:
