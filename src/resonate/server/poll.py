@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -27,6 +27,7 @@ from resonate.errors import ResonateStoreError
 from resonate.protocol import wire
 from resonate.protocol.rows import Send
 from resonate.server.base import Settings, Unauthorized
+from resonate.server.dealing import Dealing
 from resonate.server.door import Door
 from resonate.server.metrics import Metrics
 from resonate.service.service import Service, Subscription
@@ -39,9 +40,6 @@ TURN: Final = 16
 
 CHUNK: Final = 64 * 1024
 """Bytes written at once; only a single message may be larger."""
-
-DEALT: Final = 10_000
-"""Tasks of which it is known who has been offered them; of those beyond, the oldest may go to the same one again."""
 
 AFTER_FAILURE: Final = 1.0
 """Seconds before the next look when the storage could not give its messages."""
@@ -92,7 +90,7 @@ class Group:
     def __init__(self, hub: Hub, name: str) -> None:
         self.name = name
         self.streams: dict[Stream, None] = {}  # who had a message last is last
-        self._dealt: OrderedDict[str, set[str]] = OrderedDict()  # of each task, the ids of those it was offered to
+        self.dealing = Dealing()
         self.subscription = Subscription(name, "", partial(hub.wake, self))  # no stream has an empty id
 
     @property
@@ -105,29 +103,15 @@ class Group:
         return list(islice((stream for stream in self.streams if stream.takes), ROUND))
 
     def deal(self, sends: Sequence[Send], ready: Sequence[Stream]) -> dict[Stream, list[Send]]:
-        """Messages for the streams that are ready, in turn; a task to one that it was not dealt to lately."""
+        """Messages for the streams that are ready, in turn; a task to one that has not had it lately."""
         hands: dict[Stream, list[Send]] = {}
+        ids = [stream.id for stream in ready]
         for number, send in enumerate(sends):
             turn = number % len(ready)
-            if send.key[0] == "execute" and len(self.streams) > 1:
-                turn = self._fresh(send.key[1], ready, turn)
+            if send.key[0] == "execute":
+                turn = self.dealing.choose(send, ids, turn)
             hands.setdefault(ready[turn], []).append(send)
         return hands
-
-    def _fresh(self, id: str, ready: Sequence[Stream], turn: int) -> int:
-        """Whose turn it is among those that have not been offered the task `id`; of all, once all have been."""
-        dealt = self._dealt.pop(id, None) or set()
-        for step in range(len(ready)):
-            if ready[(turn + step) % len(ready)].id not in dealt:
-                turn = (turn + step) % len(ready)
-                break
-        else:
-            dealt = set()
-        dealt.add(ready[turn].id)
-        self._dealt[id] = dealt
-        if len(self._dealt) > DEALT:
-            self._dealt.popitem(last=False)
-        return turn
 
     def had(self, stream: Stream) -> None:
         """`stream` has had its turn."""
@@ -192,6 +176,7 @@ class Hub:
         try:
             await send({"type": "http.response.start", "status": 200, "headers": list(_EVENTS)})
             stream.open = True
+            self._back += stream.group.dealing.again()
             self._alive(stream)
             self.wake(stream)
             self.wake(stream.group)

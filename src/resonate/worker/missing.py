@@ -44,6 +44,9 @@ TASKS: Final = 10_000
 QUIET: Final = 4
 """Pauses without a word after which a function that is asked for again is news once more."""
 
+NAMES: Final = 100
+"""Functions that the line at the start names."""
+
 SHOWN: Final = 5
 """Names and versions that a line names."""
 
@@ -84,6 +87,11 @@ class Missing:
         self._left: OrderedDict[str, _Left] = OrderedDict()
         self._busy_until = 0.0
         self._lock = Lock()
+
+    def here(self, names: Sequence[str]) -> None:
+        """Say at the start what can be run here: in a deploy that is what one asks of each process."""
+        served = _some(names, NAMES) or "nothing yet, no function is registered"
+        _LOG.info("worker of group %s, pid %s, serves %s", self._group, self._pid, served)
 
     def lacks(self, promise: Promise, error: FunctionNotFound, versions: Sequence[int]) -> float:
         """The task of `promise` cannot run here: say so, unless it was said just now.
@@ -175,9 +183,9 @@ def _has(error: FunctionNotFound, versions: Sequence[int]) -> str:
     return f"it has version{'s' if len(versions) > 1 else ''} {_some([str(version) for version in versions])}"
 
 
-def _some(texts: Sequence[str]) -> str:
-    more = f" and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
-    return ", ".join(texts[:SHOWN]) + more
+def _some(texts: Sequence[str], limit: int = SHOWN) -> str:
+    more = f" and {len(texts) - limit} more" if len(texts) > limit else ""
+    return ", ".join(texts[:limit]) + more
 
 
 __all__ = ["Missing", "group_of", "which"]

@@ -112,7 +112,8 @@ class Worker:
     # ---- life --------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin to take messages. Idempotent."""
+        """Begin to take messages, and say which functions can be run here. Idempotent."""
+        self.intake.missing.here(self.registry.names())
         self.network.listen(self.intake.wake, lambda: self.later(0, self.watch.renew))
         self.network.start()
 
