@@ -59,6 +59,7 @@ from resonate.worker.held import Completion, Held
 from resonate.worker.intake import root_of
 from resonate.worker.lineage import CURRENT
 from resonate.worker.pool import Pool
+from resonate.worker.standing import standing
 from resonate.worker.worker import Worker
 
 SCHEDULED_ID: Final = "{{.id}}-{{.timestamp}}"
@@ -369,6 +370,10 @@ class Client:
         if not self._warned:
             self._warned = True
             _LOG.warning("%s blocks the running event loop until it is done; in async code use `%s`", method, instead)
+
+    def standing(self, id: str, patience: float) -> str:
+        """Why `id` is not done, as far as that is found out within `patience` seconds; else empty."""
+        return "" if self._worker is None or self._stopped else standing(self._worker, id, patience)
 
     def cancel(self, id: str) -> None:
         """Settle `id` as cancelled, and below it everything attached that is still pending."""

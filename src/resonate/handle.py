@@ -11,6 +11,12 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 R = TypeVar("R")
 
+ASKS_FROM: Final = 1.0
+"""Seconds from which a wait that was in vain asks what stands in the way; shorter ones are polls."""
+
+ASKS_FOR: Final = 0.25
+"""Seconds that the answer to that is waited for, on top of what the caller allowed."""
+
 LONGEST_WAIT: Final = 1e9
 """Seconds that a thread can be told to wait; beyond it the clocks of the system overflow."""
 
@@ -42,6 +48,9 @@ class Client(Protocol):
 
     def check_process(self) -> None:
         """Raise in a forked child, where nobody brings a result."""
+
+    def standing(self, id: str, patience: float) -> str:
+        """Why `id` is not done, as far as that is found out within `patience` seconds; else empty."""
 
     def cancel(self, id: str) -> None:
         """Settle `id` and what it still waits for as cancelled."""
@@ -87,7 +96,7 @@ class Handle(Generic[R]):
 
         Raises:
             TypeError, ValueError: `timeout` is no number of seconds.
-            TimeoutError: it is not done yet.
+            TimeoutError: it is not done yet; says what it waits for, where that is known.
             ResonateTimedoutError: its deadline has passed.
             ResonateCanceledError: it was cancelled.
             ResonateShutdownError: this client was stopped meanwhile.
@@ -98,9 +107,7 @@ class Handle(Generic[R]):
         if not completion.wait(0):
             self._client.may_block("handle.result()", "await handle")
             if not completion.wait(patience):
-                raise TimeoutError(
-                    f"{self._id} is not done after {timeout} s; it goes on, call result() again to wait longer"
-                )
+                raise self._not_done(timeout, patience)
         value: R = completion.result()
         return value
 
@@ -149,6 +156,11 @@ class Handle(Generic[R]):
             yield from arrived
         value: R = completion.result()
         return value
+
+    def _not_done(self, timeout: float | timedelta | None, patience: float | None) -> TimeoutError:
+        why = self._client.standing(self._id, ASKS_FOR) if patience is None or patience >= ASKS_FROM else ""
+        text = f"{self._id} is not done after {timeout} s; it goes on, call result() again to wait longer"
+        return TimeoutError(f"{text}. So far {why}" if why else text)
 
     def _subscribed(self) -> Completion:
         if self._completion is None and self._creation is not None:

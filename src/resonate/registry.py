@@ -118,11 +118,16 @@ class Registry:
         """What calls of `name` are read with, or None for our own form."""
         return self._encoders.get(name)
 
+    def versions(self, name: str) -> tuple[int, ...]:
+        """The versions registered of `name`, in order."""
+        with self._lock:
+            return tuple(sorted(self._by_name.get(name, ())))
+
     def names(self) -> tuple[str, ...]:
-        """What is registered, as text for messages: `charge`, `refund version 2`."""
+        """What is registered, as text for messages: `charge`, `refund version 2`; of several versions each is named."""
         with self._lock:
             return tuple(
-                name if number == 1 else f"{name} version {number}"
+                name if number == 1 == len(versions) else f"{name} version {number}"
                 for name, versions in sorted(self._by_name.items())
                 for number in sorted(versions)
             )

@@ -90,7 +90,7 @@ def local(ex: Execution, owner: Call, command: LocalCommand) -> Call:
         tags = ex.tags(owner, id, "local")
         tags[CALL_TAG] = text
         ex.create(call, {**options.tags, **tags} if options.tags else tags, EMPTY)
-    elif _recorded(record, call, options.check_args):
+    elif _recorded(record, call):
         return call
     owner.open += 1
     if ex.records is not None:
@@ -139,7 +139,7 @@ def sleep(ex: Execution, owner: Call, command: Sleep) -> Call:
         owner.begun -= 1
         record = ex.records.by_id.get(call.id) if ex.records is not None else None
         if record is not None:  # no sleep of no length ever wrote one
-            _check(record, text, True)
+            _check(record, call, check_args=True)
         return call
     tags = ex.tags(owner, command.id, "global")
     ex.tag_timer(tags)
@@ -180,7 +180,7 @@ def choice(ex: Execution, owner: Call, command: Choice) -> Call:
         tags[CALL_TAG] = text
         ex.create(call, tags, EMPTY)
     else:
-        _check(record, text, True)
+        _check(record, call, check_args=True)
         if record.state == RESOLVED:
             _replay_choice(ex, call, record)
             return call
@@ -300,7 +300,7 @@ def check_record(record: Record, asked: dict[str, str], call: Call) -> None:
         NonDeterminismError: another kind, function, version or arguments.
     """
     if record.tags is not asked:
-        _check(record, call.identity, call.options.check_args)
+        _check(record, call, call.options.check_args)
 
 
 def _outside(ex: Execution, owner: Call, call: Call, text: str, tags: dict[str, str], param: Value) -> Call:
@@ -311,7 +311,7 @@ def _outside(ex: Execution, owner: Call, call: Call, text: str, tags: dict[str, 
         owner.open += 1
     tags[CALL_TAG] = text
     record = ex.records.by_id.get(call.id) if ex.records is not None else None
-    if record is not None and _recorded(record, call, options.check_args):
+    if record is not None and _recorded(record, call):
         if call.attached:
             owner.open -= 1
         return call
@@ -342,9 +342,9 @@ def _same(call: Call, text: str, check_args: bool) -> Call:
     return call
 
 
-def _recorded(record: Record, call: Call, check_args: bool) -> bool:
+def _recorded(record: Record, call: Call) -> bool:
     """Whether the record settles `call`, after checking that it is the record of this call."""
-    _check(record, call.identity, check_args)
+    _check(record, call, call.options.check_args)
     if record.state == PENDING:
         return False
     call.record = record
@@ -352,11 +352,14 @@ def _recorded(record: Record, call: Call, check_args: bool) -> bool:
     return True
 
 
-def _check(record: Record, text: str, check_args: bool) -> None:
+def _check(record: Record, call: Call, check_args: bool) -> None:
     recorded = record.tags.get(CALL_TAG)
-    if not agree(recorded, text, check_args):
+    # A call to other workers that names no version means the newest one known where it was first made. That a newer
+    # one has been registered since changes nothing: it goes on with the version that is recorded.
+    open_version = call.kind in (REMOTE, DETACHED) and not call.options.version
+    if not agree(recorded, call.identity, check_args, open_version):
         assert recorded is not None
-        raise NonDeterminismError(record.id, describe(recorded), describe(text))
+        raise NonDeterminismError(record.id, describe(recorded), describe(call.identity))
 
 
 HANDLERS: Final[dict[type, Callable[[Any, Call, Any], Call]]] = {

@@ -42,13 +42,19 @@ def describe(text: str) -> str:
     return f"{called}{f' with arguments {digest}' if digest else ''} at {where}"
 
 
-def agree(recorded: str | None, asked: str, check_args: bool = True) -> bool:
-    """Whether the record's tag and the code's name the same call; the place does not count."""
+def agree(recorded: str | None, asked: str, check_args: bool = True, any_version: bool = False) -> bool:
+    """Whether the record's tag and the code's name the same call; the place does not count.
+
+    Args:
+        check_args: compare the arguments too.
+        any_version: the code left the version open, so the recorded one is what it asks for.
+    """
     if recorded is None or recorded == asked:
         return True
     old, new = split(recorded), split(asked)
     same_args = not check_args or old[2] == new[2]
-    return same_args and (old[0], old[1], old[3]) == (new[0], new[1], new[3])
+    same_version = any_version or old[1] == new[1]
+    return same_args and same_version and (old[0], old[3]) == (new[0], new[3])
 
 
 class Records:

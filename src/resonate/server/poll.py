@@ -3,7 +3,8 @@
 A stream costs one task that waits for its end and a receiver in the service's delivery; while
 nothing is sent, nothing runs. Messages stay in the outbox until a stream can take them: one
 that has not written its last ones takes none. What is addressed to a group is dealt out in
-turn to its streams; what names a stream goes to it, to the newest of that name.
+turn to its streams; what names a stream goes to it, to the newest of that name. A task that
+comes back is offered to another stream than before: who gave it back may lack its function.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice, zip_longest
@@ -26,6 +27,7 @@ from resonate.errors import ResonateStoreError
 from resonate.protocol import wire
 from resonate.protocol.rows import Send
 from resonate.server.base import Settings, Unauthorized
+from resonate.server.dealing import Dealing
 from resonate.server.door import Door
 from resonate.server.metrics import Metrics
 from resonate.service.service import Service, Subscription
@@ -59,6 +61,7 @@ class Stream:
 
     def __init__(self, hub: Hub, group: Group, id: str, send: AsgiSend) -> None:
         self.group = group
+        self.id = id
         self.send = send
         self.subscription = Subscription(group.name, id, partial(hub.wake, self), direct=True)
         self.open = False
@@ -87,6 +90,7 @@ class Group:
     def __init__(self, hub: Hub, name: str) -> None:
         self.name = name
         self.streams: dict[Stream, None] = {}  # who had a message last is last
+        self.dealing = Dealing()
         self.subscription = Subscription(name, "", partial(hub.wake, self))  # no stream has an empty id
 
     @property
@@ -97,6 +101,17 @@ class Group:
     def ready(self) -> list[Stream]:
         """The streams that can be given more, as many as one round can serve, in turn."""
         return list(islice((stream for stream in self.streams if stream.takes), ROUND))
+
+    def deal(self, sends: Sequence[Send], ready: Sequence[Stream]) -> dict[Stream, list[Send]]:
+        """Messages for the streams that are ready, in turn; a task to one that has not had it lately."""
+        hands: dict[Stream, list[Send]] = {}
+        ids = [stream.id for stream in ready]
+        for number, send in enumerate(sends):
+            turn = number % len(ready)
+            if send.key[0] == "execute":
+                turn = self.dealing.choose(send, ids, turn)
+            hands.setdefault(ready[turn], []).append(send)
+        return hands
 
     def had(self, stream: Stream) -> None:
         """`stream` has had its turn."""
@@ -161,6 +176,7 @@ class Hub:
         try:
             await send({"type": "http.response.start", "status": 200, "headers": list(_EVENTS)})
             stream.open = True
+            self._back += stream.group.dealing.again()
             self._alive(stream)
             self.wake(stream)
             self.wake(stream.group)
@@ -348,9 +364,7 @@ class Hub:
         if not ready:
             self._back += sends
             return
-        hands: dict[Stream, list[Send]] = {}
-        for number, send in enumerate(sends):
-            hands.setdefault(ready[number % len(ready)], []).append(send)
+        hands = receiver.deal(sends, ready) if isinstance(receiver, Group) else {receiver: sends}
         for stream, hand in hands.items():
             stream.writing = True
             if receiver is stream.group:

@@ -1,12 +1,13 @@
 """What messages become: offered tasks are acquired and driven, news is handed on.
 
 Messages are pulled when there is room for another execution. A task whose function is not
-registered here is released once and then left alone for a growing time.
+registered here is released and then left alone for a growing time (`missing`).
 """
 
 from __future__ import annotations
 
 import logging
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -32,6 +33,7 @@ from resonate.retry_policies import from_wire
 from resonate.signatures import Signature, describe
 from resonate.values import decode_call, encode_error, retype
 from resonate.worker.held import Held
+from resonate.worker.missing import Missing
 
 if TYPE_CHECKING:
     from resonate.worker.worker import Worker
@@ -43,7 +45,10 @@ FEW: Final = 8
 """Awaited promises that are read together with the acquisition; with more, only the settled ones are."""
 
 IGNORE_MAX: Final = 60.0
-"""Seconds that a task without a function here is left alone, at most."""
+"""Seconds that a task which something failed for is left alone, at most."""
+
+PAUSES: Final = 10_000
+"""Tasks whose pauses are remembered; those beyond start again with a short one."""
 
 AGAIN_FIRST: Final = 0.1
 AGAIN_MAX: Final = 5.0
@@ -60,7 +65,9 @@ class Intake:
         self._scheduled = False
         self._starved = False
         self._ignored: set[str] = set()
-        self._pauses: dict[str, float] = {}
+        self._pauses: OrderedDict[str, float] = OrderedDict()
+        network = worker.network
+        self.missing = Missing(network.group, network.pid, network.near, worker.clock)
 
     def wake(self) -> None:
         """There may be messages: look for them on a thread of the pool."""
@@ -76,17 +83,21 @@ class Intake:
 
     def ignore(self, id: str, first: float = 1.0) -> None:
         """Leave offers of `id` to others for `first` seconds, twice as long each next time."""
-        pause = min(IGNORE_MAX, self._pauses[id] * 2 if id in self._pauses else first)
+        known = self._pauses.pop(id, None)
+        pause = first if known is None else min(IGNORE_MAX, known * 2)
         self._pauses[id] = pause
-        self._ignored.add(id)
-        self._worker.later(pause, lambda: self._look_again(id))
+        if len(self._pauses) > PAUSES:
+            self._pauses.popitem(last=False)
+        self._leave(id, pause)
 
     def went_on(self, id: str) -> None:
         """`id` has ended or suspended: what stood in its way is over, and the next pause is short again."""
         self._pauses.pop(id, None)
+        self.missing.went_on(id)
 
     def registered(self) -> None:
         """A function was registered: look again at what lacked one."""
+        self.missing.registered()
         if self._ignored:
             self._ignored.clear()
             self.wake()
@@ -102,9 +113,7 @@ class Intake:
         try:
             root = root_call(promise, self._worker.registry, options)
         except FunctionNotFound as error:
-            if promise.id not in self._pauses:
-                _LOG.warning("%s is left to others for now: %s", promise.id, error)
-            self.ignore(promise.id)
+            self._lacks(promise, error)
             self._worker.network.send([TaskRelease(promise.id, task.version)])
             return None
         except (DecodeError, TypeError) as error:
@@ -221,6 +230,17 @@ class Intake:
         answer = self._worker.network.send([TaskFulfill(id, version, action)])[0]
         if answer.promise is not None:
             self._worker.watch.settled(answer.promise)
+
+    def _lacks(self, promise: Promise, error: FunctionNotFound) -> None:
+        registry = self._worker.registry
+        pause = self.missing.lacks(promise, error, registry.versions(error.name))
+        self._leave(promise.id, pause)
+        if registry.resolve(error.name, error.version)[1] is not None:  # registered while we looked
+            self.registered()
+
+    def _leave(self, id: str, pause: float) -> None:
+        self._ignored.add(id)
+        self._worker.later(pause, lambda: self._look_again(id))
 
     def _look_again(self, id: str) -> None:
         self._ignored.discard(id)

@@ -103,16 +103,17 @@ class Worker:
         self.watch = Watch(self)
         self.threads = Threads(self, make_context)
         self.loop = Loop(self, make_context)
+        self.clock = clock
         self.intake = Intake(self)
         self.pool.on_standing = self.intake.room
-        self._clock = clock
         self.room = Room(lambda: self.full)
         self._swept = 0.0
 
     # ---- life --------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin to take messages. Idempotent."""
+        """Begin to take messages, and say which functions can be run here. Idempotent."""
+        self.intake.missing.here(self.registry.names())
         self.network.listen(self.intake.wake, lambda: self.later(0, self.watch.renew))
         self.network.start()
 
@@ -163,7 +164,7 @@ class Worker:
         network = self.network
         execution = Execution(promise, version, preload, network.now, root, complete=complete, dialect=network.dialect)
         held = Held(execution)
-        held.since = self._clock()
+        held.since = self.clock()
         self.held[promise.id] = held
         self.leases.hold(promise.id, version)
         self.ticker.watch()
@@ -473,7 +474,7 @@ class Worker:
 
     def _pulse(self) -> bool:
         """Flush what has waited for a beat; listen for those that stay busy."""
-        now = self._clock()
+        now = self.clock()
         for held in list(self.held.values()):
             if now - held.since < PULSE:
                 continue
