@@ -263,6 +263,7 @@ _LASTING: Final = (
     "does not exist",
     "no pg_hba.conf entry",
     "invalid connection option",
+    "unsupported startup parameter",
     "invalid URI",
     "could not translate host name",
     "Name or service not known",
