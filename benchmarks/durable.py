@@ -1,7 +1,7 @@
 """`python -m benchmarks.durable`: the same programs on one SQLite file, on DBOS, and in the official SDKs.
 
 DBOS runs on SQLite, and on PostgreSQL if BENCH_POSTGRES_URL names a database that may be
-filled (postgresql+psycopg://user@host/database). The official SDKs have no home on a disk,
+filled (postgresql://user@host/database). The official SDKs have no home on a disk,
 so they run in memory, which is the easier job. All sides take turns within each round.
 """
 
@@ -34,7 +34,7 @@ class Side:
     postgres: bool = False
 
 
-OURS: Final = Side("ours, SQLite", "ours_file.py", "ours")
+OURS: Final = Side("ours, SQLite", "ours_db.py", "ours")
 PEERS: Final = (
     Side("DBOS, SQLite", "dbos_db.py", "dbos"),
     Side("DBOS, PostgreSQL", "dbos_db.py", "dbos", postgres=True),
@@ -72,11 +72,12 @@ def measure(side: Side, workload: str) -> dict[str, float]:
         RuntimeError: the program failed; the text holds what it printed.
     """
     env = {name: value for name, value in os.environ.items() if not name.startswith(("RESONATE_", "PYTHON"))}
-    env["BENCH_DBOS_URL"] = env.get("BENCH_POSTGRES_URL", "") if side.postgres else ""
     env["PYTHONWARNINGS"] = "ignore"
     if side is OURS:
         env["PYTHONPATH"] = str(HERE.parent / "src")
     command = [str(VENVS / side.venv / "bin" / "python"), str(PROGRAMS / side.program), workload]
+    if side.postgres:
+        command += ["--url", env["BENCH_POSTGRES_URL"]]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr[-4000:]}")

@@ -24,12 +24,13 @@ for version in 0.6.7 0.8.1; do
     echo "$venv: $("$venv/bin/python" --version), $("$venv/bin/python" -m pip freeze | grep -i '^resonate')"
 done
 
-# DBOS for the durable programs; its SQLite must be newer than many systems have.
+# DBOS for the durable programs, with the driver for PostgreSQL that we have too; its SQLite must be newer than many
+# systems have.
 [ -x .venvs/dbos/bin/python ] || "$python" -m venv .venvs/dbos
-.venvs/dbos/bin/python -m pip install --quiet --disable-pip-version-check dbos pysqlite3-binary
+.venvs/dbos/bin/python -m pip install --quiet --disable-pip-version-check dbos pysqlite3-binary 'psycopg[binary,pool]'
 echo ".venvs/dbos: $(.venvs/dbos/bin/python --version), $(.venvs/dbos/bin/python -m pip freeze | grep -i '^dbos')"
 
 # Ours runs on the same Python: this tree from src/, beside its dependencies.
 [ -x .venvs/ours/bin/python ] || "$python" -m venv .venvs/ours
-.venvs/ours/bin/python -m pip install --quiet --disable-pip-version-check --editable ..
-echo ".venvs/ours: $(.venvs/ours/bin/python --version)"
+.venvs/ours/bin/python -m pip install --quiet --disable-pip-version-check --editable .. 'psycopg[binary,pool]'
+echo ".venvs/ours: $(.venvs/ours/bin/python --version), $(.venvs/ours/bin/python -m pip freeze | grep -i '^psycopg-binary')"

@@ -1,14 +1,21 @@
-"""PostgreSQL storages for tests that are about rules, not about databases: a few schemas, emptied again and again."""
+"""PostgreSQL for tests: one cluster for all of them, started when first asked for, and schemas in it.
+
+`RESONATE_TEST_POSTGRES=postgresql://...` names a server to use instead.
+"""
 
 from __future__ import annotations
 
 import atexit
 import os
+from functools import cache
 from typing import TYPE_CHECKING
+
+import pytest
 
 from resonate.protocol.footprint import Footprint
 from resonate.protocol.rows import Reset
 from resonate.storage.postgres.location import parse
+from tests.postgres.cluster import Cluster, binaries
 
 if TYPE_CHECKING:
     from resonate.storage.postgres.storage import PostgresStorage
@@ -16,14 +23,43 @@ if TYPE_CHECKING:
 SCHEMAS = 3
 """Storages that one test may use at the same time; the next one handed out is the first again."""
 
-_GIVEN = os.environ.get("RESONATE_TEST_POSTGRES", "")  # read now: tests run without variables of ours
+_GIVEN = os.environ.get("RESONATE_TEST_POSTGRES")  # read now: tests run without variables of ours
 
 _open: list[PostgresStorage] = []
+_made = 0
 
 
+@cache
 def url() -> str:
-    """A database to make schemas in."""
-    return _GIVEN
+    """A database to make schemas in; skips the test where there is none, which is a failure in CI."""
+    if _GIVEN:
+        return _GIVEN
+    if binaries() is None:
+        missing = "PostgreSQL is not installed (Debian: apt-get install postgresql)"
+        if os.environ.get("CI") == "true":
+            pytest.fail(missing)
+        pytest.skip(missing)
+    cluster = Cluster()
+    atexit.register(cluster.remove)
+    cluster.start()
+    return cluster.url
+
+
+def fresh_url() -> str:
+    """The URL of a schema that nobody has used yet; it goes with the cluster, or is dropped at the end."""
+    global _made
+    _made += 1
+    name = f"t_{os.getpid()}_{_made}"
+    if _GIVEN:
+        atexit.register(_drop, name)
+    return f"{url()}?schema={name}"
+
+
+def _drop(name: str) -> None:
+    import psycopg
+
+    with psycopg.connect(url(), autocommit=True) as session:
+        session.execute(f"DROP SCHEMA IF EXISTS {name} CASCADE".encode())
 
 
 def emptied() -> PostgresStorage:
@@ -31,9 +67,8 @@ def emptied() -> PostgresStorage:
     from resonate.storage.postgres.storage import PostgresStorage
 
     if not _open:
-        for number in range(SCHEMAS):
-            where = parse(f"{url()}?schema=rules_{os.getpid()}_{number}&options=-csynchronous_commit%3Doff")
-            _open.append(PostgresStorage(where))
+        for _ in range(SCHEMAS):
+            _open.append(PostgresStorage(parse(f"{fresh_url()}&options=-csynchronous_commit%3Doff")))
             atexit.register(_open[-1].close)
     storage = _open.pop(0)
     _open.append(storage)

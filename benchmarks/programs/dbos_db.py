@@ -1,4 +1,4 @@
-"""The durable programs for DBOS, on SQLite or PostgreSQL: the database is the URL in BENCH_DBOS_URL.
+"""The durable programs for DBOS: `WORKLOAD [--url URL]`, by default on a SQLite file.
 
 DBOS's own way of each: a step is `@DBOS.step`, a fan-out starts child workflows, a call of another
 process goes through a queue that the other process works off.
@@ -6,23 +6,20 @@ process goes through a queue that the other process works off.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-import tempfile
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-URL = os.environ.get("BENCH_DBOS_URL", "")
-if not URL:
+if not any(argument.startswith("postgresql") for argument in sys.argv):
     import pysqlite3  # DBOS needs a newer SQLite than many systems have
 
     sys.modules["sqlite3"] = pysqlite3
 
-from dbos import DBOS, SetWorkflowID  # noqa: E402
+from dbos import DBOS, SetWorkflowID
 
-from measure import latencies, main, now  # noqa: E402
+from measure import database, latencies, main, now
 
 STEPS = 1_000
 RUN = uuid.uuid4().hex[:8]  # a PostgreSQL database outlives this program
@@ -57,8 +54,8 @@ def ask(n: int) -> int:
     return result
 
 
-def launch(directory: str, listens: bool = True) -> None:
-    url = URL or f"sqlite:///{directory}/bench.sqlite"
+def launch(url: str, listens: bool = True) -> None:
+    url = url.replace("postgresql://", "postgresql+psycopg://")
     DBOS(config={"name": "bench", "system_database_url": url, "log_level": "ERROR", "run_admin_server": False})
     if not listens:
         DBOS.listen_queues([])
@@ -71,8 +68,8 @@ def run(id: str, workflow: Any, n: int) -> Any:
         return workflow(n)
 
 
-def one_step(directory: str) -> dict[str, float]:
-    launch(directory)
+def one_step(url: str) -> dict[str, float]:
+    launch(url)
     samples = []
     for i in range(300):
         begin = now()
@@ -81,24 +78,24 @@ def one_step(directory: str) -> dict[str, float]:
     return latencies(samples[50:])
 
 
-def sequential(directory: str) -> dict[str, float]:
-    launch(directory)
+def sequential(url: str) -> dict[str, float]:
+    launch(url)
     run("warm", chain, 50)
     begin = now()
     assert run("chain", chain, STEPS) == STEPS * (STEPS + 1) // 2
     return {"steps_per_s": STEPS / (now() - begin)}
 
 
-def fanout(directory: str) -> dict[str, float]:
-    launch(directory)
+def fanout(url: str) -> dict[str, float]:
+    launch(url)
     run("warm", fan, 20)
     begin = now()
     assert run("fan", fan, STEPS) == STEPS * (STEPS + 1) // 2
     return {"ms": (now() - begin) * 1e3}
 
 
-def concurrent(directory: str) -> dict[str, float]:
-    launch(directory)
+def concurrent(url: str) -> dict[str, float]:
+    launch(url)
     with ThreadPoolExecutor(100) as threads:
         list(threads.map(lambda i: run(f"warm-{i}", one, i), range(100)))
         begin = now()
@@ -106,9 +103,9 @@ def concurrent(directory: str) -> dict[str, float]:
         return {"runs_per_s": STEPS / (now() - begin)}
 
 
-def remote(directory: str) -> dict[str, float]:
-    launch(directory, listens=False)
-    child = subprocess.Popen([sys.executable, __file__, "serve", directory], stdin=subprocess.PIPE)
+def remote(url: str) -> dict[str, float]:
+    launch(url, listens=False)
+    child = subprocess.Popen([sys.executable, __file__, "serve", url], stdin=subprocess.PIPE)
     samples = []
     for i in range(15):
         begin = now()
@@ -118,19 +115,19 @@ def remote(directory: str) -> dict[str, float]:
     return latencies(samples[5:])
 
 
-def serve(directory: str) -> None:
-    launch(directory)
+def serve(url: str) -> None:
+    launch(url)
     sys.stdin.read()
     DBOS.destroy()
 
 
-def launched(workload: Any) -> Any:
-    def measured() -> dict[str, float]:
-        with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_DIR")) as directory:
-            figures: dict[str, float] = workload(directory)
-            DBOS.destroy()
-            return figures
+def ended(workload: Any) -> Any:
+    def measured(url: str) -> dict[str, float]:
+        figures: dict[str, float] = workload(url)
+        DBOS.destroy()
+        return figures
 
+    measured.__name__ = workload.__name__
     return measured
 
 
@@ -138,5 +135,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "serve":
         serve(sys.argv[2])
     else:
-        workloads = (one_step, sequential, fanout, concurrent, remote)
-        main({workload.__name__: launched(workload) for workload in workloads})
+        main(database([ended(workload) for workload in (one_step, sequential, fanout, concurrent, remote)]))

@@ -6,7 +6,9 @@ Runs in the peers' environments too, so it imports the standard library only.
 from __future__ import annotations
 
 import json
+import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -31,6 +33,21 @@ def resident_bytes() -> int:
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) * 1024
     raise RuntimeError("no VmRSS in /proc/self/status: memory is measured on Linux only")
+
+
+def database(workloads: Sequence[Callable[[str], dict[str, float]]]) -> dict[str, Callable[[], dict[str, float]]]:
+    """Programs that ask for a database, for `main`: that of `--url`, else a SQLite file of their own in BENCH_DIR."""
+
+    def on(workload: Callable[[str], dict[str, float]]) -> Callable[[], dict[str, float]]:
+        def measured() -> dict[str, float]:
+            if "--url" in sys.argv:
+                return workload(sys.argv[sys.argv.index("--url") + 1])
+            with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_DIR")) as directory:
+                return workload(f"sqlite:///{directory}/bench.db")
+
+        return measured
+
+    return {workload.__name__: on(workload) for workload in workloads}
 
 
 def main(workloads: dict[str, Callable[[], dict[str, float]]]) -> None:

@@ -7,13 +7,14 @@ from typing import Annotated, Final
 
 import typer
 
+from resonate.cli.migrate import migrate
 from resonate.cli.serve import dev, serve
 
 DISTRIBUTION: Final = "resonate-py"
 
 app: Final = typer.Typer(
     name="resonate",
-    help="Durable execution for Python: run a server.",
+    help="Durable execution for Python: run a server, upgrade a database.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -38,5 +39,6 @@ def root(
 
 app.command(name="serve")(serve)
 app.command(name="dev")(dev)
+app.command(name="migrate")(migrate)
 
 __all__ = ["app"]

@@ -134,7 +134,7 @@ def server_has_auth(config: Config) -> bool:
 
 serve: Final = _command(
     "serve",
-    "Run a server: protocol 2026-04-01 over HTTP, state in a SQLite file.\n\n"
+    "Run a server: protocol 2026-04-01 over HTTP, state in a SQLite file or PostgreSQL.\n\n"
     "Settings come from flags, the environment (RESONATE_SECTION__KEY), resonate.toml and defaults, in this order.",
     {},
 )

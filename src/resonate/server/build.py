@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any
 
-from resonate.clock import SystemClock
+from resonate.clock import Clock, SystemClock
 from resonate.errors import UsageError
 from resonate.server.auth import Authenticator, BasicUser, BearerToken, Identity
 from resonate.server.base import Listening, Settings
@@ -17,6 +18,7 @@ from resonate.server.running import Server
 from resonate.service.service import Service
 from resonate.storage.base import Storage
 from resonate.storage.memory import MemoryStorage
+from resonate.storage.postgres import location as postgres
 
 
 @contextlib.contextmanager
@@ -27,11 +29,11 @@ def open_server(config: Config) -> Iterator[tuple[Server, str]]:
         UsageError, ResonateStoreError: a setting cannot be followed, the port is taken, the file cannot be used.
     """
     auth = _authenticator(config)
-    storage, where = _storage(config)
+    storage, clock, where = _storage(config)
     try:
         service = Service(
             storage,
-            SystemClock(),
+            clock,
             retry_timeout=config["tasks.retry_timeout"],
             strict=config["strict"],
             debug=config["debug"],
@@ -48,30 +50,54 @@ def open_server(config: Config) -> Iterator[tuple[Server, str]]:
         storage.close()
 
 
-def _storage(config: Config) -> tuple[Storage, str]:
-    url = config["url"]
+def storage_url(config: Config) -> str:
+    """The URL of where state lives; `memory` for none."""
+    url: str | None = config["url"]
     if url is None:
-        url = "memory" if config["storage.type"] == "memory" else f"sqlite:///{config['storage.sqlite.path']}"
-    if url in ("memory", "memory:", "memory://"):
-        return MemoryStorage(), "memory"
+        url = {
+            "memory": "memory",
+            "sqlite": f"sqlite:///{config['storage.sqlite.path']}",
+            "postgres": config["storage.postgres.url"],
+        }[config["storage.type"]]
+    return "memory" if url in ("memory:", "memory://") else url
+
+
+def _storage(config: Config) -> tuple[Storage, Clock, str]:
+    """The storage, the clock to go by, and where that is, without secrets."""
+    url = storage_url(config)
+    if url == "memory":
+        return MemoryStorage(), SystemClock(), "memory"
+    if url.partition(":")[0] in postgres.SCHEMES:
+        return _database(url)
     if not url.startswith("sqlite:"):
         scheme = url.partition(":")[0]
         raise UsageError(
-            f"state cannot live in {scheme}:… yet: --url takes memory and sqlite:///FILE "
-            "(relative) or sqlite:////DIRECTORY/FILE (absolute)"
+            f"state cannot live in {scheme}:…: --url takes memory, sqlite:///FILE (relative), "
+            "sqlite:////DIRECTORY/FILE (absolute) and postgresql://USER@HOST/DATABASE"
         )
     from resonate.storage.sqlite.location import parse
     from resonate.storage.sqlite.storage import SqliteStorage  # brings sqlite3
 
     storage = SqliteStorage(parse(url))
     storage.claim(f"server-{uuid.uuid4().hex}")
-    return storage, parse(url).path
+    return storage, SystemClock(), parse(url).path
+
+
+def _database(url: str) -> tuple[Storage, Clock, str]:
+    try:
+        location = postgres.parse(url)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    if find_spec("psycopg") is None:
+        raise UsageError("PostgreSQL needs psycopg: python -m pip install 'resonate-py[server,postgres]'")
+    from resonate.storage.postgres.storage import PostgresStorage  # brings psycopg
+
+    storage = PostgresStorage(location)
+    return storage, storage.clock, f"{location.shown}, schema {location.schema}"
 
 
 def _retention(config: Config) -> int | None:
-    in_memory = config["url"] in ("memory", "memory:", "memory://") or (
-        config["url"] is None and config["storage.type"] == "memory"
-    )
+    in_memory = storage_url(config) == "memory"
     kept: int = config["storage.retention"]
     return None if kept == 0 or (in_memory and not config.given("storage.retention")) else kept
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -81,7 +82,7 @@ def _switch(path: str, default: bool, help: str, **more: Any) -> Key:
 
 
 TABLE: Final[tuple[Key, ...]] = (
-    _text("url", None, "where state lives, in short: memory, or sqlite:///app.db; instead of storage.*"),
+    _text("url", None, "where state lives, in short: memory, sqlite:///app.db or postgresql://…; instead of storage.*"),
     _text("level", "info", "which log lines are shown", choices=("debug", "info", "warn", "error")),
     _switch("debug", False, "serve debug.* and take resonate:debug_time; never in production"),
     _switch("strict", False, "answer as the bare specification where servers differ; needs debug"),
@@ -102,11 +103,11 @@ TABLE: Final[tuple[Key, ...]] = (
         "sqlite",
         "memory, sqlite or postgres",
         choices=("memory", "sqlite", "postgres", "mysql"),
-        only=("memory", "sqlite"),
+        only=("memory", "sqlite", "postgres"),
     ),
     _text("storage.sqlite.path", "resonate.db", "the SQLite file"),
-    _text("storage.postgres.url", None, "the PostgreSQL database", secret=True, only=(None,)),
-    _whole("storage.postgres.pool_size", 10, "connections to it", least=1),
+    _text("storage.postgres.url", None, "the PostgreSQL database, postgresql://…", secret=True),
+    _whole("storage.postgres.pool_size", 10, "of servers with a pool; ours takes ?lanes=N in the url", least=1),
     _text("storage.mysql.url", None, "the MySQL database", secret=True, only=(None,)),
     _whole("storage.mysql.pool_size", 10, "connections to it", least=1),
     _whole("storage.retention", RETENTION, "milliseconds for which finished executions are kept; 0 is for ever"),
@@ -172,6 +173,8 @@ class Setting:
             return MASK
         if isinstance(self.value, bool):
             return str(self.value).lower()
+        if self.key.path == "url":
+            return re.sub(r"(//[^/?#]*?:)[^/?#]*@", rf"\1{MASK}@", self.value)
         return ", ".join(map(str, self.value)) if isinstance(self.value, tuple) else str(self.value)
 
 
@@ -388,7 +391,9 @@ def _check_together(config: Config) -> None:
         raise UsageError("server.tls.certificate and server.tls.key belong together: give both, or neither")
     if config["transports.http_push.auth.mode"] == "bearer" and not config["transports.http_push.auth.token"]:
         raise UsageError("transports.http_push.auth.mode is bearer, so transports.http_push.auth.token is needed")
-    for path in ("storage.type", "storage.sqlite.path"):
+    if config["storage.type"] == "postgres" and config["url"] is None and not config["storage.postgres.url"]:
+        raise UsageError("storage.type is postgres, so storage.postgres.url is needed")
+    for path in ("storage.type", "storage.sqlite.path", "storage.postgres.url"):
         if config["url"] is not None and config.given(path):
             raise UsageError(
                 f"{config.settings['url'].source} and {config.settings[path].source} both say where state "

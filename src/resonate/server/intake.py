@@ -50,8 +50,11 @@ class Direct:
         """There is nothing to free."""
 
 
+Asked = tuple[Call, "asyncio.Future[Call]"]
+
+
 class Committer:
-    """Answers on a thread of its own: for storages that do I/O.
+    """Answers on threads of its own, one for each of the service's lanes: for storages that do I/O.
 
     Made on the event loop that its callers run on.
     """
@@ -59,11 +62,17 @@ class Committer:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._loop = asyncio.get_running_loop()
-        self._arrived: list[tuple[Call, asyncio.Future[Call]]] = []
-        self._waiting: queue.SimpleQueue[list[tuple[Call, asyncio.Future[Call]]] | None] = queue.SimpleQueue()
+        self._arrived: list[Asked] = []
+        self._waiting: list[queue.SimpleQueue[list[Asked] | None]] = []
         self._closed = False
-        self._thread = threading.Thread(target=self._run, name="resonate-committer", daemon=True)
-        self._thread.start()
+        self._threads: list[threading.Thread] = []
+        for _ in range(service.parallel):
+            waiting: queue.SimpleQueue[list[Asked] | None] = queue.SimpleQueue()
+            self._waiting.append(waiting)
+            self._threads.append(
+                threading.Thread(target=self._run, args=(waiting,), name="resonate-committer", daemon=True)
+            )
+            self._threads[-1].start()
 
     async def ask(self, requests: Sequence[Request], chain: bool, now: int | None) -> list[Response]:
         call = Call(requests, chain, True, now)
@@ -82,20 +91,29 @@ class Committer:
         if not self._closed:
             self._closed = True
             self._hand_over()
-            self._waiting.put(None)
-            await asyncio.to_thread(self._thread.join)  # a storage that hangs keeps nobody from being told
+            for waiting in self._waiting:
+                waiting.put(None)
+            for thread in self._threads:
+                await asyncio.to_thread(thread.join)  # a storage that hangs keeps nobody from being told
 
     def _hand_over(self) -> None:
         arrived, self._arrived = self._arrived, []
-        if arrived:
-            self._waiting.put(arrived)
+        if len(self._waiting) == 1:
+            if arrived:
+                self._waiting[0].put(arrived)
+            return
+        lanes: dict[int, list[Asked]] = {}
+        for asked in arrived:
+            lanes.setdefault(self._service.lane_for(asked[0].requests), []).append(asked)
+        for number, own in lanes.items():
+            self._waiting[number].put(own)
 
-    def _run(self) -> None:
-        while (batch := self._waiting.get()) is not None:
+    def _run(self, waiting: queue.SimpleQueue[list[Asked] | None]) -> None:
+        while (batch := waiting.get()) is not None:
             closing = False
             while len(batch) < BATCH:
                 try:
-                    more = self._waiting.get_nowait()
+                    more = waiting.get_nowait()
                 except queue.Empty:
                     break
                 if more is None:
@@ -108,7 +126,7 @@ class Committer:
                 return
 
 
-def _resolve(batch: list[tuple[Call, asyncio.Future[Call]]]) -> None:
+def _resolve(batch: list[Asked]) -> None:
     for call, answered in batch:
         if not answered.done():  # whoever asked may be gone
             answered.set_result(call)

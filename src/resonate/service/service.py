@@ -288,6 +288,16 @@ class Service:
 
     # ---- leading ------------------------------------------------------------------------------
 
+    @property
+    def parallel(self) -> int:
+        """How many callers can be served side by side."""
+        return len(self._asked)
+
+    def lane_for(self, requests: Sequence[Request]) -> int:
+        """Of `parallel` sides, the one that serves `requests`."""
+        lane = self._lane_of(requests)
+        return 0 if lane is None else lane.number
+
     def _lane_of(self, requests: Sequence[Request]) -> Lane | None:
         """The lane of what is asked for; None if it has to be asked for in several."""
         asked = self._asked

@@ -7,7 +7,7 @@ them; `commit` stores all of it at once. No protocol rule lives here, no SQL out
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Final, Protocol
 
@@ -143,9 +143,6 @@ class Storage(Protocol):
 
     def unwatch(self, group: str, pid: str) -> None:
         """The receiver `pid` of `group` is gone."""
-
-    def tell(self, addresses: Collection[str]) -> None:
-        """Messages for `addresses` wait for receivers in other processes: wake them, if a commit has not done so."""
 
     def claim(self, pid: str) -> list[tuple[str, int]]:
         """Be the one process that goes by `pid`: id and version of each task that a dead one holds under it.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from resonate.errors import NotSupported
@@ -198,9 +198,6 @@ class MemoryStorage:
 
     def unwatch(self, group: str, pid: str) -> None:
         """Nobody was watched."""
-
-    def tell(self, addresses: Collection[str]) -> None:
-        """Nobody else is there."""
 
     def claim(self, pid: str) -> list[tuple[str, int]]:
         return []

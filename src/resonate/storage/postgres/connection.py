@@ -18,6 +18,7 @@ from psycopg.conninfo import conninfo_to_dict
 from resonate.errors import StorageUnavailable
 from resonate.storage.postgres.failures import Lost, is_lost, translate, unreachable
 from resonate.storage.postgres.location import Location
+from resonate.storage.postgres.prepared import Prepared
 
 PATIENCE: Final = 15.0
 """Seconds for which a caller waits for a database that is away: a restart or a switch-over takes no longer."""
@@ -69,6 +70,7 @@ class Connection:
         self._opened = opened
         self._relaxed = relaxed
         self._session: psycopg.Connection[Any] | None = None
+        self._prepared: Prepared
         self._closed = threading.Event()
         self._away_since: float | None = None
 
@@ -94,6 +96,8 @@ class Connection:
         """
         session = self.session
         try:
+            if (rows := self._prepared.run(statement, parameters)) is not None:
+                return rows
             cursor = session.execute(statement, parameters, binary=True)
             return cursor.fetchall() if cursor.description else []
         except psycopg.Error as error:
@@ -189,6 +193,7 @@ class Connection:
         """Whether a pooler is in between shows in the process behind the session: it is not the one we were told."""
         (pid,) = session.execute("SELECT pg_backend_pid()").fetchone() or (0,)
         self.pooled = pid != session.info.backend_pid
+        self._prepared = Prepared(session, 0 if self.pooled else STATEMENTS)
         if self.pooled:
             session.prepare_threshold = None
         elif self._relaxed:

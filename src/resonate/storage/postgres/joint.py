@@ -25,7 +25,7 @@ from resonate.storage.postgres.connection import IDLE, connect
 from resonate.storage.postgres.failures import Lost, is_lost, translate, unreachable
 from resonate.storage.postgres.location import Location
 from resonate.storage.postgres.rows import Rows, new_stamp
-from resonate.storage.postgres.statements import Statements
+from resonate.storage.postgres.statements import Statements, says_yes
 
 WAIT: Final = 30.0
 """Seconds for which a step waits for one of the connections of `ctx.transaction`."""
@@ -128,7 +128,7 @@ class Locking(Rows):
         Raises:
             Conflict: somebody else has just created what was to be created; nothing was written.
         """
-        if self.changed and not self.execute(*self.written(new_stamp()))[0][0]:
+        if self.changed and not says_yes(self.execute(*self.written(new_stamp()))):
             raise Conflict("an id was created by somebody else")
 
 
@@ -141,9 +141,7 @@ class JointTransaction(Locking):
         stored: called after the commit.
     """
 
-    def __init__(
-        self, sessions: Sessions, statements: Statements, stored: Callable[[Rows], None]
-    ) -> None:
+    def __init__(self, sessions: Sessions, statements: Statements, stored: Callable[[Rows], None]) -> None:
         self._sessions = sessions
         self._lent = sessions.take()
         super().__init__(self._lent, statements, sessions.where)

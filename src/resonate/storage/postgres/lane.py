@@ -20,7 +20,7 @@ from resonate.storage.postgres.connection import Connection, Statement
 from resonate.storage.postgres.failures import Lost
 from resonate.storage.postgres.rows import Rows, Tree, new_stamp
 from resonate.storage.postgres.schema import TABLES
-from resonate.storage.postgres.statements import Statements
+from resonate.storage.postgres.statements import Statements, says_yes
 
 TREES: Final = 10_000
 """Origins that a lane remembers."""
@@ -44,9 +44,7 @@ class Lane(Rows):
         stored: called after each commit.
     """
 
-    def __init__(
-        self, connection: Connection, statements: Statements, stored: Callable[[Rows], None]
-    ) -> None:
+    def __init__(self, connection: Connection, statements: Statements, stored: Callable[[Rows], None]) -> None:
         super().__init__(self, statements)
         self._connection = connection
         self._stored = stored
@@ -192,7 +190,7 @@ class Lane(Rows):
             stored = self._finish(statement, stamp)
         else:
             try:
-                stored = bool(self._connection.execute(*statement)[0][0])
+                stored = says_yes(self._connection.execute(*statement))
             except Lost as lost:
                 stored = self._find_out(stamp, lost)
         if not stored:
@@ -213,7 +211,7 @@ class Lane(Rows):
                 raise Conflict(f"the connection was lost: {lost}") from lost
             return self._find_out(stamp, lost)
         self._locking = False
-        return write is None or bool(answers[0][0][0])
+        return write is None or says_yes(answers[0])
 
     def _find_out(self, stamp: int, lost: Lost) -> bool:
         """Whether a write was stored whose answer was lost: the origins it wrote to tell by their versions.

@@ -15,16 +15,19 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Final
 
 import psycopg
 
 from resonate.errors import ResonateStoreError
+from resonate.protocol.addresses import PUSHED
+from resonate.protocol.rows import Send
 from resonate.storage.base import Conflict
 from resonate.storage.postgres.connection import Connection
 from resonate.storage.postgres.failures import Lost
 from resonate.storage.postgres.location import Location
+from resonate.storage.postgres.rows import channel_of
 
 POLL: Final = 1.0
 """Seconds after which a process looks by itself: repairs lost notifications, costs next to nothing."""
@@ -34,6 +37,12 @@ POLL_DEAF: Final = 0.05
 
 GATHER: Final = 0.005
 """Seconds in which a group is notified at most once."""
+
+BUSY: Final = 0.02
+"""Seconds that the workers of this process have to take a message before others hear of it."""
+
+OURS: Final = 10_000
+"""Messages that are watched for that."""
 
 AWAY: Final = 1.0
 """Seconds before the listening session is opened again after a failure."""
@@ -47,11 +56,12 @@ class Listener:
     Args:
         location: the database and schema.
         opened: called with each new listening session.
-        look: called, on the listener's thread, when others may have done something.
+        look: called, on the listener's thread, when others may have done something: with True when somebody said so,
+            each `POLL` seconds with False.
     """
 
     def __init__(
-        self, location: Location, opened: Callable[[psycopg.Connection[Any]], None], look: Callable[[], None]
+        self, location: Location, opened: Callable[[psycopg.Connection[Any]], None], look: Callable[[bool], None]
     ) -> None:
         self._location = location
         self._look = look
@@ -119,9 +129,9 @@ class Listener:
                 self._deaf = self._connection.pooled
                 if self._changed and not self._deaf:
                     self._listen(session)
-                self._wait(session)
+                told = self._wait(session)
                 if not self._stopped.is_set():
-                    self._look()
+                    self._look(told)
                 failed = ""
             except (psycopg.Error, Lost, Conflict, ResonateStoreError) as error:
                 if str(error) != failed:
@@ -144,11 +154,11 @@ class Listener:
                 _LOG.info("this database has no LISTEN: messages are looked for each %g s", POLL_DEAF)
                 return
 
-    def _wait(self, session: psycopg.Connection[Any]) -> None:
-        """Return when there may be something."""
+    def _wait(self, session: psycopg.Connection[Any]) -> bool:
+        """Return when there may be something; whether somebody has said so."""
         if self._deaf:
             self._stopped.wait(POLL_DEAF)
-            return
+            return False
         woken, heard = self._woken.fileno(), session.fileno()
         with selectors.DefaultSelector() as selector:
             selector.register(woken, selectors.EVENT_READ)
@@ -159,10 +169,14 @@ class Listener:
         if heard in ready:
             for _ in session.notifies(timeout=0):  # one look answers all that are there
                 pass
+        return bool(ready)
 
 
 class Teller:
-    """Notifies the processes that listen for a group: soon, at most once in `GATHER`, from a thread of its own.
+    """Notifies the processes that listen for a group, at most once in `GATHER`, from a thread of its own.
+
+    What somebody in this process can take is announced to others only if it has not been taken
+    after `BUSY`: then those here have enough to do.
 
     Args:
         execute: carries a statement out.
@@ -173,18 +187,39 @@ class Teller:
         self._execute = execute
         self._schema = schema
         self._groups: set[str] = set()
+        self._ours: dict[tuple[str, ...], tuple[float, str]] = {}
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._stopped = False
 
-    def tell(self, groups: Collection[str]) -> None:
-        """Have the listeners of `groups` woken. Never waits, never raises."""
+    def tell(self, sent: Sequence[Send], mine: Collection[str]) -> None:
+        """Messages have been stored; this process receives for `mine`. Never waits, never raises."""
+        now = time.monotonic()
         with self._changed:
-            self._groups.update(groups)
+            for send in sent:
+                name = channel_of(send.address)
+                group = name.partition("/")[0] if name != PUSHED else name
+                if not name:
+                    continue
+                elsewhere = send.prefer is not None and f"{group}/{send.prefer}" not in mine
+                if name not in mine or elsewhere:
+                    self._groups.add(group)
+                elif len(self._ours) < OURS and "/" not in name:
+                    self._ours[send.key] = now + BUSY, group
+            if not self._groups and not self._ours:
+                return
             if self._thread is None and not self._stopped:
                 self._thread = threading.Thread(target=self._run, name="resonate-teller", daemon=True)
                 self._thread.start()
-            self._changed.notify()
+            if self._groups or len(self._ours) == 1:
+                self._changed.notify()
+
+    def taken(self, keys: Sequence[tuple[str, ...]]) -> None:
+        """Somebody in this process has these in hand."""
+        ours = self._ours
+        if ours:
+            for key in keys:
+                ours.pop(key, None)
 
     def close(self) -> None:
         """Tell what is left, and no more. Idempotent."""
@@ -199,13 +234,23 @@ class Teller:
         while True:
             with self._changed:
                 while not self._groups and not self._stopped:
-                    self._changed.wait()
+                    self._changed.wait(BUSY if self._ours else None)
+                    self._left()
                 groups, self._groups = self._groups, set()
             if groups:
                 self._notify(groups)
             if self._stopped:
                 return
             time.sleep(GATHER)
+
+    def _left(self) -> None:
+        """What nobody here has taken in good time is for others too."""
+        now = time.monotonic()
+        for key, (at, group) in list(self._ours.items()):
+            if at > now:  # in order of time
+                return
+            self._ours.pop(key, None)
+            self._groups.add(group)
 
     def _notify(self, groups: Iterable[str]) -> None:
         names = [channel(self._schema, group) for group in groups]

@@ -106,6 +106,8 @@ class Rows:
         self._branches: dict[str, dict[str, Promise]] = {}
         self._promises: dict[str, tuple[Any, ...]] = {}
         self._tasks: dict[str, tuple[Any, ...]] = {}
+        self._absent: set[str] = set()
+        """Promises written by this transaction that were not there before; so neither were their tasks."""
         self._schedules: dict[str, tuple[Any, ...] | None] = {}
         self._sends: dict[tuple[str, ...], tuple[Any, ...] | None] = {}
         self._obligations: dict[tuple[str, str], bool] = {}
@@ -131,6 +133,8 @@ class Rows:
         if missing:
             self._fetch(missing)
             self._fetch_awaiters(missing)
+        if footprint.branches_of:
+            self._fetch_branches(footprint.branches_of)
         if footprint.schedules:
             self._fetch_schedules(footprint.schedules)
 
@@ -239,32 +243,52 @@ class Rows:
         return tree.schedules.get(id)
 
     def branch(self, branch: str) -> list[Promise]:
+        tree = self._tree(branch)
         found = self._branches.get(branch)
         if found is None:
-            found = self._branches[branch] = self._read_branch(branch)
+            self._read_branches({branch: tree})
+            found = self._branches[branch]
         return [found[id] for id in sorted(found)]
 
-    def _read_branch(self, branch: str) -> dict[str, Promise]:
-        tree = self._tree(branch)
-        found: dict[str, Promise] = {}
-        for row in self._database.execute(self._statements.branch, (branch,)):
-            found[row[0]] = codec.decode_promise(*row).promise
-        if tree.version is not None and branch not in tree.whole:
-            self._list(tree, branch)
-        for written in self._rows_written():
-            if written.promise.tags.get(BRANCH) == branch:
-                found[written.promise.id] = written.promise
-        return found
+    def _fetch_branches(self, ids: Iterable[str]) -> None:
+        """Read the branches of tasks that are about to be acquired."""
+        wanted: dict[str, Tree] = {}
+        for id in ids:
+            origin = origin_of(id)
+            tree = self._trees[origin]
+            row = tree.promises.get(id)
+            branch = None if row is None else row.promise.tags.get(BRANCH)
+            if branch is not None and origin_of(branch) == origin:
+                wanted[branch] = tree
+        if wanted:
+            self._read_branches(wanted)
 
-    def _list(self, tree: Tree, top: str) -> None:
-        """Learn which ids there are below `top`."""
-        ids: set[str] = {top, *(id for id, row in tree.promises.items() if row is not None)}
-        for first, end in ranges(top):
-            page = self._database.execute(self._statements.below, (origin_of(top), first, end, LISTED))
-            if len(page) == LISTED:
-                return
-            ids.update(id for (id,) in page)
-        tree.whole[top] = ids
+    def _read_branches(self, wanted: dict[str, Tree]) -> None:
+        """Read all promises of some branches, and learn which ids there are below them, in one statement."""
+        below = [
+            (branch, origin_of(branch), *span)
+            for branch, tree in wanted.items()
+            if tree.version is not None and branch not in tree.whole
+            for span in ranges(branch)
+        ]
+        spans = [list(column) for column in zip(*below, strict=True)] or [[], [], [], []]
+        rows = self._database.execute(self._statements.branches, (list(wanted), *spans, LISTED))
+        found: dict[str, dict[str, Promise]] = {branch: {} for branch in wanted}
+        ids: dict[str, list[str]] = {branch: [] for branch, *_ in below}
+        for branch, id, state, body in rows:
+            if state is None:
+                ids[branch].append(id)
+            else:
+                found[branch][id] = codec.decode_promise(id, state, body).promise
+        for branch, there in ids.items():
+            if len(there) < LISTED:
+                known = wanted[branch].promises
+                wanted[branch].whole[branch] = {branch, *there, *(id for id, row in known.items() if row is not None)}
+        for written in self._rows_written():
+            branch = written.promise.tags.get(BRANCH)
+            if branch in found:
+                found[branch][written.promise.id] = written.promise
+        self._branches.update(found)
 
     def _rows_written(self) -> Iterator[PromiseRow]:
         for id in self._promises:
@@ -337,6 +361,8 @@ class Rows:
             self._arm(due)
         origin, tree = self._change(id)
         branch = promise.tags.get(BRANCH)
+        if id not in self._promises and (tree.promises[id] is None if id in tree.promises else tree.absent(id)):
+            self._absent.add(id)
         for ids in tree.whole.values():
             ids.add(id)
         self._asked.add(id)
@@ -405,8 +431,8 @@ class Rows:
             (origin_of(awaited), awaited, awaiter) for (awaited, awaiter), owes in self._obligations.items() if owes
         ]
         parts: list[tuple[str, Sequence[tuple[Any, ...]]]] = [
-            ("promises", list(self._promises.values())),
-            ("tasks", list(self._tasks.values())),
+            *_split("promises", self._promises, self._absent),
+            *_split("tasks", self._tasks, self._absent),
             ("sends", sends),
             ("no_sends", [_name(key) for key, row in self._sends.items() if row is None]),
             ("schedules", schedules),
@@ -441,10 +467,21 @@ class Rows:
             found.clear()
         for origins in (self._touched, self._read, self._seen, self._held, self._loaded, self._spared, self._asked):
             origins.clear()
+        self._absent.clear()
         self._reset_all = False
         self.sent = []
         self.owed = []
         self.earliest = None
+
+
+def _split(
+    name: str, rows: dict[str, tuple[Any, ...]], absent: set[str]
+) -> tuple[tuple[str, Sequence[tuple[Any, ...]]], ...]:
+    """The rows of a table, and those of them that were not there before: writing these costs less."""
+    if not absent:
+        return ((name, list(rows.values())),)
+    there = [row for id, row in rows.items() if id not in absent]
+    return (f"new_{name}", [row for id, row in rows.items() if id in absent]), (name, there)
 
 
 def new_stamp() -> int:

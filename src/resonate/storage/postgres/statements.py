@@ -59,7 +59,14 @@ class Statements:
             SELECT {SCHEDULE}::smallint, {row.format(state="NULL")}
             FROM {pairs} JOIN {s}.schedules ON origin = k.o AND id = k.i"""
         self.branch = f"SELECT id, state, body FROM {s}.promises WHERE branch = %s"
-        self.below = f"SELECT id FROM {s}.promises WHERE origin = %s AND id > %s AND id < %s LIMIT %s"
+        self.branches = f"""
+            SELECT branch, id, state, body FROM {s}.promises WHERE branch = ANY(%s)
+            UNION ALL
+            SELECT k.branch, p.id, NULL, NULL
+            FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[]) AS k(branch, origin, above, ending)
+            CROSS JOIN LATERAL (
+                SELECT id FROM {s}.promises WHERE origin = k.origin AND id > k.above AND id < k.ending LIMIT %s
+            ) p"""
         self.scan_promises = f"SELECT id, state, body FROM {s}.promises WHERE id > %s ORDER BY id LIMIT %s"
         self.scan_tasks = f"SELECT id, state, body FROM {s}.tasks WHERE id > %s ORDER BY id LIMIT %s"
         self.scan_schedules = f"SELECT id, body FROM {s}.schedules WHERE id > %s ORDER BY id LIMIT %s"
@@ -81,8 +88,12 @@ class Statements:
             ), (extract(epoch FROM clock_timestamp()) * 1000)::bigint"""
         self.outbox = f"SELECT kind, id, listener, body FROM {s}.outbox ORDER BY seq, origin, id"
         self.arrived = f"""
-            SELECT kind, id, listener, body FROM {s}.outbox
-            WHERE channel = ANY(%s) AND hidden <= %s ORDER BY seq LIMIT %s"""
+            SELECT k.channel, o.kind, o.id, o.listener, o.body, o.seq
+            FROM unnest(%s::text[], %s::bigint[]) AS k(channel, after)
+            CROSS JOIN LATERAL (
+                SELECT kind, id, listener, body, seq FROM {s}.outbox
+                WHERE channel = k.channel AND seq > k.after AND hidden <= %s ORDER BY seq LIMIT %s
+            ) o"""
         keys = "unnest(%s::text[], %s::text[], %s::text[], %s::text[]) AS k(origin, kind, id, listener)"
         same = "o.origin = k.origin AND o.kind = k.kind AND o.id = k.id AND o.listener = k.listener"
         self.peek = f"SELECT o.kind, o.id, o.listener, o.body FROM {s}.outbox o, {keys} WHERE {same} ORDER BY o.seq"
@@ -103,7 +114,7 @@ class Statements:
     def write(
         self, stamp: int, known: Rows, new: Sequence[str], parts: Sequence[tuple[str, Rows]]
     ) -> tuple[str, list[Any]]:
-        """The statement that stores a batch, and its parameters; it gives one row: whether it has.
+        """The statement that stores a batch, and its parameters; `says_yes` tells from its answer whether it has.
 
         Args:
             stamp: the version that the origins of the batch have afterwards.
@@ -113,7 +124,9 @@ class Statements:
         """
         shape = (_size(known), _size(new), tuple((name, _size(rows)) for name, rows in parts))
         parameters: list[Any] = []
-        if known:
+        if len(known) == 1:
+            parameters += (stamp, *known[0])
+        elif known:
             _add(parameters, known)
             parameters.append(stamp)
         if new:
@@ -132,11 +145,10 @@ class Statements:
         clauses: list[str] = []
         conditions: list[str] = []
         if known == 1:
-            clauses.append(
-                f"held AS (UPDATE {s}.origins o SET version = k.stamp FROM "
-                "(SELECT %s::text AS origin, %s::bigint AS version, %s::bigint AS stamp) k "
-                "WHERE o.origin = k.origin AND o.version = k.version RETURNING 1)"
-            )
+            held = f"held AS (UPDATE {s}.origins SET version = %s WHERE origin = %s AND version = %s RETURNING true)"
+            if not new and parts == (("new_promises", 1),):  # a step, mostly: as little as can be
+                return f"WITH {held} {_PARTS['new_promises'](s, 1, 'held')} RETURNING true"
+            clauses.append(held)
             conditions.append("(SELECT count(*) FROM held) = 1")
         elif known:
             clauses.append(
@@ -160,6 +172,11 @@ class Statements:
         return f"WITH {', '.join(clauses)} SELECT yes FROM ok"
 
 
+def says_yes(rows: list[tuple[Any, ...]]) -> bool:
+    """Whether a write was stored, from its answer."""
+    return bool(rows) and bool(rows[0][0])
+
+
 def _size(rows: Sequence[Any]) -> int:
     """0, 1, or 2 for several: a single row goes as plain values, which cost less than arrays."""
     return min(len(rows), 2)
@@ -172,15 +189,24 @@ def _add(parameters: list[Any], rows: Rows) -> None:
         parameters.extend([list(column) for column in zip(*rows, strict=True)])
 
 
-def _source(columns: Sequence[str], size: int) -> str:
+def _source(columns: Sequence[str], size: int, condition: str = "ok WHERE ok.yes") -> str:
     """The rows of a part, if the batch holds."""
     types = [_TYPES.get(column, "text") for column in columns]
     if size == 1:
-        return f"SELECT {', '.join(f'%s::{kind}' for kind in types)} FROM ok WHERE ok.yes"
+        return f"SELECT {', '.join(f'%s::{kind}' for kind in types)} FROM {condition}"
     arrays = ", ".join(f"%s::{kind}[]" for kind in types)
     names = ", ".join(columns)
     listed = ", ".join(f"r.{column}" for column in columns)
     return f"SELECT {listed} FROM ok, unnest({arrays}) AS r({names}) WHERE ok.yes"
+
+
+def _add_new(table: str, columns: Sequence[str]) -> Any:
+    """Rows that are not there: the versions on which the batch relies say so, so nobody need look."""
+
+    def statement(schema: str, size: int, condition: str = "ok WHERE ok.yes") -> str:
+        return f"INSERT INTO {schema}.{table} ({', '.join(columns)}) {_source(columns, size, condition)}"
+
+    return statement
 
 
 def _put(table: str, columns: Sequence[str], key: Sequence[str], fixed: Sequence[str] = ()) -> Any:
@@ -207,7 +233,9 @@ def _drop(table: str, key: Sequence[str]) -> Any:
 
 
 _PARTS: Final[dict[str, Any]] = {
+    "new_promises": _add_new("promises", PROMISES),
     "promises": _put("promises", PROMISES, NAMES, fixed=("branch", "stray_of")),
+    "new_tasks": _add_new("tasks", TASKS),
     "tasks": _put("tasks", TASKS, NAMES),
     "schedules": _put("schedules", SCHEDULES, NAMES),
     "no_schedules": _drop("schedules", NAMES),

@@ -10,13 +10,13 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import psycopg
 
 from resonate.errors import StorageUnavailable, UsageError
-from resonate.protocol.addresses import PUSHED, channel
+from resonate.protocol.addresses import PUSHED
 from resonate.protocol.footprint import Footprint
 from resonate.protocol.ids import origin_of
 from resonate.protocol.records import ACQUIRED, Promise, Schedule
@@ -24,6 +24,7 @@ from resonate.protocol.rows import PromiseRow, Send, TaskRow
 from resonate.storage import codec
 from resonate.storage.base import Timer
 from resonate.storage.postgres import schema
+from resonate.storage.postgres.arrivals import LOOK, LOOK_FIRST, Arrivals
 from resonate.storage.postgres.connection import Connection, connect
 from resonate.storage.postgres.failures import Lost, translate, unreachable
 from resonate.storage.postgres.joint import JointTransaction, Sessions, WithinTransaction
@@ -40,9 +41,6 @@ HIDDEN: Final = 5_000
 
 HIDDEN_PUSHED: Final = 60_000
 """The same for what is pushed: a receiver may have to be started first."""
-
-LOOK: Final = 1_000
-"""Messages that are looked for at once."""
 
 BUSY: Final = 25
 """Milliseconds after which timers are looked at again whose rows others had; up to twice that, at random."""
@@ -92,7 +90,7 @@ class PostgresStorage:
         self._watched: dict[tuple[str, str], int] = {}
         self._fresh: list[Send] = []
         self._owed: list[Timer] = []
-        self._more = False
+        self._arrivals = Arrivals(self._aside, self._statements.arrived)
         self._checked: str | None = None
         self._next_due: int | None = None
         """No timer is due before."""
@@ -132,6 +130,9 @@ class PostgresStorage:
                 if self._wake_at is None or earliest < self._wake_at:
                     self._wake_at = earliest
             self._fresh += sent
+            mine = self._channels()
+        if sent:
+            self._teller.tell(sent, mine)
 
     def joint(self) -> JointTransaction:
         return JointTransaction(self._sessions, self._statements, self._joined)
@@ -232,7 +233,7 @@ class PostgresStorage:
 
     def outbox(self) -> list[Send]:
         """The messages that wait for a receiver of this process."""
-        return self._arrived()
+        return self._arrived(whole=True, limit=LOOK_FIRST)
 
     def peek(self, keys: Sequence[tuple[str, ...]]) -> list[Send]:
         return _sends(self._aside(self._statements.peek, _columns(keys))) if keys else []
@@ -250,14 +251,10 @@ class PostgresStorage:
             until = now + (HIDDEN_PUSHED if pushed else HIDDEN)
             found += self._aside(self._statements.hide, (*_columns(offers), now, most - len(found), until))
         found.sort(key=lambda row: row[4])
-        if self._more:
-            self._more = False
+        self._teller.taken(keys)
+        if self._arrivals.is_low(offers, most):
             self._listener.wake()
         return _sends(row[:4] for row in found)
-
-    def tell(self, addresses: Collection[str]) -> None:
-        groups = {channel(address) for address in addresses}
-        self._teller.tell({group for group in groups if group is not None})
 
     def watch(self, group: str, pid: str, changed: Callable[[], None]) -> None:
         self._changed = changed
@@ -273,23 +270,25 @@ class PostgresStorage:
             else:
                 self._watched.pop((group, pid), None)
 
+    def _channels(self) -> set[str]:
+        """What this process receives: everything for its groups, and what is for its receivers alone."""
+        return {group for group, _ in self._watched} | {f"{group}/{pid}" for group, pid in self._watched}
+
     def _groups(self) -> set[str]:
         with self._state:
             return {group for group, _ in self._watched}
 
-    def _arrived(self) -> list[Send]:
+    def _arrived(self, *, whole: bool, limit: int = LOOK) -> list[Send]:
         with self._state:
-            channels = {group for group, _ in self._watched} | {f"{group}/{pid}" for group, pid in self._watched}
-        if not channels:
-            return []
-        found = self._aside(self._statements.arrived, (list(channels), self.clock.now(), LOOK))
-        self._more = len(found) == LOOK
-        return _sends(found)
+            channels = self._channels()
+        return _sends(self._arrivals.look(channels, self.clock.now(), whole=whole, limit=limit))
 
-    def _look(self) -> None:
-        """Learn what other processes have done."""
-        arrived = self._arrived()
-        self._read_next_due(jitter=True)
+    def _look(self, told: bool) -> None:
+        """Learn what other processes have done; what they have made due only now and then."""
+        whole = self._arrivals.is_time()
+        arrived = self._arrived(whole=whole)
+        if whole or not told:
+            self._read_next_due(jitter=True)
         with self._state:
             self._fresh += arrived
         self._changed()

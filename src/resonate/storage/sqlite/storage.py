@@ -8,7 +8,7 @@ is compared at the beginning of each transaction and whenever another process ca
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypeVar
 
 from resonate.protocol.addresses import channel
@@ -268,9 +268,6 @@ class SqliteStorage:
 
     def unwatch(self, group: str, pid: str) -> None:
         """Others go on sending datagrams, which does no harm."""
-
-    def tell(self, addresses: Collection[str]) -> None:
-        """Every commit has told the other processes already."""
 
     def look(self) -> bool:
         """Learn what other processes have done; whether they have done anything since the last look."""

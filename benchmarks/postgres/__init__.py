@@ -1,0 +1,1 @@
+"""What programs cost whose state lives in PostgreSQL: `python -m benchmarks.postgres --url postgresql://...`."""
