@@ -115,8 +115,12 @@ class Connection:
         """
         session = self.session
         try:
-            with session.pipeline():
+            pipeline = session.pipeline()
+            pipeline.__enter__()
+            try:
                 cursors = [session.execute(s, p, binary=True) for s, p in statements]
+            finally:  # told of an error, it would log what it raises otherwise
+                pipeline.__exit__(None, None, None)
             return [cursor.fetchall() if cursor.description else [] for cursor in cursors]
         except psycopg.Error as error:
             self._failed(error)
