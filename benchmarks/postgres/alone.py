@@ -70,6 +70,7 @@ class Bare:
 
     def __init__(self, url: str) -> None:
         self._session = psycopg.connect(url, autocommit=True)
+        self._session.execute("DROP TABLE IF EXISTS bare")
         self._session.execute('CREATE TABLE bare (id text COLLATE "C" PRIMARY KEY, body bytea)')
         self._count = 0
 
@@ -83,16 +84,16 @@ class Bare:
         self._session.close()
 
 
-def against_bare(database: Database, pairs: int = PAIRS) -> dict[str, float]:
+def against_bare(database: Database, name: str, pairs: int = PAIRS) -> dict[str, float]:
     """Steps in a row against bare commits of the same server, in pairs."""
     bare = Bare(database.url)
     with client(database) as ours:
         bare.commits(STEPS)
-        ours.run("bare-warm", chain, STEPS)
+        ours.run(f"{name}-warm", chain, STEPS)
         both = [
             (
                 rate(STEPS, lambda: bare.commits(STEPS)),
-                rate(STEPS, lambda n=number: ours.run(f"bare-{n}", chain, STEPS)),  # type: ignore[misc]
+                rate(STEPS, lambda n=number: ours.run(f"{name}-{n}", chain, STEPS)),  # type: ignore[misc]
             )
             for number in range(pairs)
         ]

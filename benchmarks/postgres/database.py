@@ -109,6 +109,24 @@ class Database:
         except psycopg.errors.UndefinedColumn:  # moved elsewhere in PostgreSQL 18
             return None
 
+    @contextmanager
+    def slower(self, microseconds: int) -> Iterator[bool]:
+        """Have each commit of a new session wait so much longer before it flushes, as slower disks would.
+
+        Gives whether that is so: only superusers may ask for it.
+        """
+        name = self.ask("SELECT current_database()")[0][0]
+        try:
+            self.execute(f"ALTER DATABASE {name} SET commit_siblings = 0")
+            self.execute(f"ALTER DATABASE {name} SET commit_delay = {microseconds}")
+        except psycopg.errors.InsufficientPrivilege:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            self.execute(f"ALTER DATABASE {name} RESET ALL")
+
     def processor(self) -> dict[int, float]:
         """Seconds of processor time of each of the server's processes that work for this database, or for all."""
         pids = self.ask(
