@@ -27,7 +27,7 @@ from benchmarks.suite import HERE, Alone
 PARTS: Final = ("compared", "bare", "growth", "costs", "scale", "idle")
 WORKERS: Final = 4
 SLOWER_US: Final = 300
-"""Added to each commit in one part: disks of data centres take 0.3 to 1 ms, the one below a test machine may take 0.1."""
+"""Added to each commit in one part: data centres have disks of 0.3 to 1 ms, the test machine one of 0.15 ms."""
 
 ALONE: Final = (
     Alone("bare", "commits_per_s", "bare single-row commits", "/s"),
