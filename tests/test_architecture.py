@@ -49,7 +49,7 @@ TABLE: dict[str, set[str]] = {
     "server": {"service", "storage", "protocol", "signing", "clock", "errors"},
     "client": EVERYTHING - {"resonate", "client", "message_sources"},
     "resonate": EVERYTHING - {"message_sources"},
-    "cli": {"server", "errors"},
+    "cli": {"server", "storage", "errors"},
     "testing": EVERYTHING,
 }
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resonate.errors import UsageError
+from resonate.errors import StorageUnavailable, UsageError
 from resonate.server.build import open_server
 from resonate.server.config import KEYS, MASK, TABLE, Key, resolve
 from resonate.server.describing import page
@@ -178,12 +178,33 @@ def test_a_fixed_token_that_cannot_be_used_is_refused_before_anything_is_opened(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_storage_that_is_not_built_yet_is_refused() -> None:
+def test_a_storage_that_does_not_exist_is_refused() -> None:
     with (
-        pytest.raises(UsageError, match=r"state cannot live in postgres:… yet"),
-        open_server(resolve({"url": "postgres://h/d"}, {})),
+        pytest.raises(UsageError, match=r"state cannot live in mysql:…: --url takes"),
+        open_server(resolve({"url": "mysql://h/d"}, {})),
     ):
         pass
+
+
+def test_a_database_that_cannot_be_reached_is_an_error_that_names_it_without_its_password() -> None:
+    with (
+        pytest.raises(StorageUnavailable, match=r"postgresql://no-such-host\.invalid/d cannot be reached") as refused,
+        open_server(resolve({"url": "postgresql://me:secret@no-such-host.invalid/d"}, {})),
+    ):
+        pass
+
+    assert "secret" not in str(refused.value)
+
+
+def test_a_type_of_storage_without_its_url_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"storage\.postgres\.url is needed"):
+        resolve({"storage.type": "postgres"}, {})
+
+
+def test_the_password_of_a_url_is_not_printed() -> None:
+    config = resolve({"url": "postgresql://me:secret@h/d"}, {})
+
+    assert config.settings["url"].shown == "postgresql://me:********@h/d"
 
 
 @given(st.lists(st.sampled_from([key for key in TABLE if key.kind == "integer"]), unique=True), st.data())

@@ -6,7 +6,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Final
 
-from resonate.errors import ResonateStoreError
+from resonate.errors import OutcomeUnknown, ResonateStoreError
 from resonate.protocol import steps
 from resonate.protocol.footprint import Footprint
 from resonate.protocol.rows import Effect, PromiseRow, Resume, Resumed
@@ -143,6 +143,9 @@ class Timers:
                 if not self._paused:
                     service.purger.beat(service.now())
                 failed = ""
+            except OutcomeUnknown as error:  # each step looks at its own condition first, so it may be tried again
+                _LOG.debug("timers are fired again: %s", error)
+                continue
             except Exception as error:
                 if str(error) != failed:  # a storage that stays out of reach is reported once
                     failed = str(error)

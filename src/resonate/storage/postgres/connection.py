@@ -7,6 +7,7 @@ Every `psycopg.Error` leaves here as an error of the client's, `Conflict` or `Lo
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -42,6 +43,8 @@ DEFAULTS: Final[dict[str, Any]] = {
     "tcp_user_timeout": 10_000,
 }
 """What we ask of libpq where the URL says nothing else."""
+
+_LOG: Final = logging.getLogger("resonate.storage")
 
 Statement = tuple[str, Sequence[Any]]
 
@@ -112,8 +115,12 @@ class Connection:
         """
         session = self.session
         try:
-            with session.pipeline():
+            pipeline = session.pipeline()
+            pipeline.__enter__()
+            try:
                 cursors = [session.execute(s, p, binary=True) for s, p in statements]
+            finally:  # told of an error, it would log what it raises otherwise
+                pipeline.__exit__(None, None, None)
             return [cursor.fetchall() if cursor.description else [] for cursor in cursors]
         except psycopg.Error as error:
             self._failed(error)
@@ -196,8 +203,10 @@ class Connection:
         self._prepared = Prepared(session, 0 if self.pooled else STATEMENTS)
         if self.pooled:
             session.prepare_threshold = None
-        elif self._relaxed:
-            session.execute("SET synchronous_commit = off")
+        else:
+            _by_index(session)
+            if self._relaxed:
+                session.execute("SET synchronous_commit = off")
         if self._opened is not None:
             self._opened(session)
 
@@ -221,6 +230,24 @@ def connect(location: Location, factory: type[psycopg.Connection[Any]] = psycopg
     session.prepare_threshold = 2
     session.prepared_max = STATEMENTS
     return session
+
+
+def _by_index(session: psycopg.Connection[Any]) -> None:
+    """Have the statements of this session go by index, whatever the database believes of the tables.
+
+    A prepared statement is planned once. While a table is young it is small or nothing is known of it, so the plan
+    reads all of it, and goes on doing so while thousands of rows come, until the table is analysed: 4 ms for what
+    takes 0.3 ms. All our statements name keys or ends of an index.
+    """
+    try:
+        session.execute("; ".join(f"SET {name} = off" for name in _ALL_ROWS))
+    except psycopg.Error as error:
+        if is_lost(error):
+            raise
+        _LOG.debug("this database plans in its own way: %s", error)
+
+
+_ALL_ROWS: Final = ("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "enable_material")
 
 
 def _passing(error: psycopg.Error) -> bool:

@@ -26,7 +26,10 @@ class Lost(Exception):
 def is_lost(error: psycopg.Error) -> bool:
     """Whether the session of the statement that raised `error` is gone."""
     code = error.sqlstate
-    return code in _GONE if code is not None else isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+    if code is not None:
+        return code in _GONE
+    # what libpq itself has to say has no code, and the class of the error depends on how it was found out
+    return not isinstance(error, psycopg.ProgrammingError | psycopg.DataError | psycopg.NotSupportedError)
 
 
 def translate(error: psycopg.Error, where: str) -> Exception:

@@ -122,7 +122,7 @@ class Listener:
         self._opened(session)
 
     def _run(self) -> None:
-        failed = ""
+        failed = 0
         while not self._stopped.is_set():
             try:
                 session = self._connection.session
@@ -132,13 +132,15 @@ class Listener:
                 told = self._wait(session)
                 if not self._stopped.is_set():
                     self._look(told)
-                failed = ""
+                failed = 0
             except (psycopg.Error, Lost, Conflict, ResonateStoreError) as error:
-                if str(error) != failed:
-                    failed = str(error)
-                    _LOG.warning("messages of other processes are not heard, trying each %g s: %s", AWAY, error)
-                if isinstance(error, psycopg.Error):
-                    self._connection.drop()
+                self._connection.drop()
+                failed += 1
+                if failed == 1:  # a session was lost, and another one may well be had
+                    continue
+                if failed == 2:
+                    text = " ".join(str(error).split())
+                    _LOG.warning("messages of other processes are not heard, trying each %g s: %s", AWAY, text)
                 self._stopped.wait(AWAY)
             except Exception:
                 _LOG.exception("looking for messages of other processes failed, trying again in %g s", AWAY)

@@ -21,7 +21,7 @@ import psycopg
 import psycopg.abc
 from psycopg import errors
 from psycopg.adapt import Transformer
-from psycopg.pq import ExecStatus, Format
+from psycopg.pq import ConnStatus, ExecStatus, Format
 
 USES: Final = 2
 """How often a statement is run before it is prepared: preparing costs two round trips."""
@@ -194,7 +194,10 @@ class Prepared:
 
     def _check(self, result: psycopg.pq.abc.PGresult) -> psycopg.pq.abc.PGresult:
         if result.status not in _GOOD:
-            raise errors.error_from_result(result, encoding="utf-8")
+            error = errors.error_from_result(result, encoding="utf-8")
+            if error.sqlstate is None and self._session.pgconn.status == ConnStatus.BAD:
+                raise errors.OperationalError(str(error))
+            raise error
         return result
 
 

@@ -102,7 +102,7 @@ class PostgresStorage:
             self._open_schema()
             self._read_next_due(jitter=False)
         except BaseException:
-            self._side.close()
+            self.close()
             raise
 
     # ---- transactions ----------------------------------------------------------------------------
