@@ -34,10 +34,10 @@ def order(version: int, pid: str) -> Callable[..., Any]:
             sys.stdin.readline()
         return pid
 
-    def order(ctx: Context, middle: str, promise: str, billed: int) -> Generator[Any, Any, list[Any]]:
+    def order(ctx: Context, middle: str, promise: bool, billed: int) -> Generator[Any, Any, list[Any]]:
         first = yield ctx.run(begin, middle)
         if promise:
-            yield (yield ctx.promise(id=promise))
+            yield (yield ctx.promise())
         bills = yield ctx.rpc("bill", 5).options(target="workers", version=billed)
         return [version, first, pid, bills]
 

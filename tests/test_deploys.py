@@ -23,7 +23,7 @@ from tests.server.serving import serving
 REPOSITORY = Path(__file__).parents[1]
 SOURCE = Path(resonate.__file__).parents[1]
 
-SOON = 10.0
+SOON = 20.0
 """Seconds within which something happens that is not left to a server's timer, which offers a task again after 30."""
 
 _schemas = itertools.count()
@@ -73,7 +73,7 @@ class Fleet:
         self.cleanup.callback(worker.kill)
         return worker
 
-    def order(self, id: str, version: int, *, middle: str = "", promise: str = "", billed: int = 1) -> Handle[Any]:
+    def order(self, id: str, version: int, *, middle: str = "", promise: bool = False, billed: int = 1) -> Handle[Any]:
         caller = self.caller.options(target="workers", version=version)
         return caller.begin_rpc(id, "order", middle, promise, billed)
 
@@ -117,8 +117,8 @@ def test_each_call_runs_on_the_worker_that_has_its_version(fleet: Fleet) -> None
 def test_what_was_begun_before_a_deploy_goes_on_only_where_its_version_is(fleet: Fleet) -> None:
     go = fleet.directory / "go"
     old = fleet.worker("old", "1")
-    waiting = fleet.order("waiting", 1, promise="paid")
-    until(lambda: exists(fleet, "paid"))
+    waiting = fleet.order("waiting", 1, promise=True)
+    until(lambda: exists(fleet, "waiting:2"))
     calling = fleet.order("calling", 1, billed=3)
     until(lambda: exists(fleet, "calling:2"))
     busy = fleet.order("busy", 1, middle=str(go))
@@ -128,7 +128,7 @@ def test_what_was_begun_before_a_deploy_goes_on_only_where_its_version_is(fleet:
     old.kill()
     go.touch()
     new = fleet.worker("new", "2")
-    fleet.caller.promises.resolve("paid", data="null")
+    fleet.caller.promises.resolve("waiting:2", data="null")
     for id in ("waiting", "busy"):
         until(lambda id=id: bool(new.logged(f"{id} asks for order version 1")) or bool(new.logged("more offers")))  # type: ignore[misc]
     fleet.worker("both", "1,2")

@@ -1,15 +1,17 @@
-"""Whose turn it is: the offers of a group go round its streams, and what comes back goes to somebody else.
+"""Who has been offered which task: so that what comes back goes to somebody else, and nothing is lost with a stream.
 
 A worker that lacks the function of a task, since another version of the program runs on it,
 gives it back. So a task that comes back is dealt to a stream that has not had it, and is
-offered again when a stream joins: that may be the worker it waits for.
+offered again when a stream joins: that may be the worker it waits for. And the offers of a
+stream that ends go to others: a process that was killed does not say what it had in hand.
+Whether an offer still holds is for whoever puts it back to find out.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 from msgspec import Struct
 
@@ -17,34 +19,41 @@ from resonate.protocol.records import Execute
 from resonate.protocol.rows import Send
 
 DEALT: Final = 10_000
-"""Tasks of which it is known who has been offered them; of those beyond, the oldest may go to the same one again."""
+"""Tasks, of those that came back and of the others, that are remembered; what is forgotten waits for its timer."""
 
 AGAIN: Final = 1000
-"""Tasks that are offered again when a stream joins, the latest; others wait for their worker's pause or their timer."""
+"""Offers that are put back when a stream joins or ends, the latest: in one transaction, which is to stay short."""
+
+
+K = TypeVar("K")
 
 
 class _Dealt(Struct):
-    """Who has been offered a task, and its last offer if that came back before and may do so again."""
+    """The last offer of a task, where it went, and to whom it has been offered."""
 
+    send: Send
+    group: str
+    to: str
     ids: set[str]
-    send: Send | None
 
 
 class Dealing:
-    """Who of one group has been offered what."""
+    """What the streams of one service have been offered."""
 
     def __init__(self) -> None:
-        self._dealt: OrderedDict[str, _Dealt] = OrderedDict()
+        self._new: OrderedDict[str, _Dealt] = OrderedDict()
+        self._returned: OrderedDict[str, _Dealt] = OrderedDict()
+        self._by_stream: dict[tuple[str, str], dict[str, None]] = {}
+        self._by_group: dict[str, dict[str, None]] = {}  # those that came back, and were not put back since
 
-    def choose(self, send: Send, ready: Sequence[str], turn: int) -> int:
-        """Which of the streams that are ready gets an offer: from `turn` on the first that has not had this task.
+    def choose(self, send: Send, group: str, ready: Sequence[str], turn: int) -> int:
+        """Which stream gets an offer to a group: from `turn` on the first that has not had this task.
 
         Args:
-            ready: their ids; at least one.
+            ready: the ids of the streams that can take it; at least one.
             turn: whose turn it is otherwise.
         """
-        task = send.key[1]
-        known = self._dealt.pop(task, None)
+        known = self._forget(send.key[1])
         ids: set[str] = set() if known is None else known.ids
         for step in range(len(ready)):
             at = (turn + step) % len(ready)
@@ -52,27 +61,54 @@ class Dealing:
                 break
         else:  # all of them have had it: begin anew
             at, ids = turn, set()
-        ids.add(ready[at])
-        self._dealt[task] = _Dealt(ids, send if came_back(send) else None)
-        if len(self._dealt) > DEALT:
-            self._dealt.popitem(last=False)
+        self._remember(_Dealt(send, group, ready[at], ids))
         return at
 
-    def again(self) -> list[Send]:
-        """Offers that came back before: somebody new has joined, who may be able to keep them. Each is told once."""
-        found: list[Send] = []
-        for dealt in reversed(self._dealt.values()):
-            if dealt.send is not None:
-                found.append(dealt.send)
-                dealt.send = None
-            if len(found) == AGAIN:
-                break
-        return found[::-1]
+    def goes_to(self, send: Send, group: str, id: str) -> None:
+        """An offer goes to the stream that it prefers or names."""
+        self._forget(send.key[1])
+        self._remember(_Dealt(send, group, id, set()))
+
+    def joined(self, group: str) -> list[Send]:
+        """Offers that came back before, to be put back now that somebody else may be able to keep them."""
+        tasks = list(self._by_group.pop(group, ()))[-AGAIN:]
+        return [self._returned[task].send for task in tasks]
+
+    def left(self, group: str, id: str) -> list[Send]:
+        """Offers that the stream `id`, which has ended, had last."""
+        tasks = list(self._by_stream.get((group, id), ()))
+        known = [self._forget(task) for task in tasks]
+        return [dealt.send for dealt in known[-AGAIN:] if dealt is not None]
+
+    def _remember(self, dealt: _Dealt) -> None:
+        task, kind = dealt.send.key[1], self._returned if came_back(dealt.send) else self._new
+        dealt.ids.add(dealt.to)
+        kind[task] = dealt
+        self._by_stream.setdefault((dealt.group, dealt.to), {})[task] = None
+        if kind is self._returned:
+            self._by_group.setdefault(dealt.group, {})[task] = None
+        if len(kind) > DEALT:
+            self._forget(next(iter(kind)))
+
+    def _forget(self, task: str) -> _Dealt | None:
+        dealt = self._returned.pop(task, None) or self._new.pop(task, None)
+        if dealt is not None:
+            _discard(self._by_stream, (dealt.group, dealt.to), task)
+            _discard(self._by_group, dealt.group, task)
+        return dealt
 
 
 def came_back(send: Send) -> bool:
     """Whether an offer is of a task that was acquired and given back or lost; one that suspended prefers somebody."""
     return type(send.message) is Execute and send.message.version > 0 and send.prefer is None
+
+
+def _discard(index: dict[K, dict[str, None]], key: K, task: str) -> None:
+    tasks = index.get(key)
+    if tasks is not None:
+        tasks.pop(task, None)
+        if not tasks:
+            del index[key]
 
 
 __all__ = ["Dealing", "came_back"]

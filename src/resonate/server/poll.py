@@ -13,7 +13,7 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice, zip_longest
@@ -90,7 +90,6 @@ class Group:
     def __init__(self, hub: Hub, name: str) -> None:
         self.name = name
         self.streams: dict[Stream, None] = {}  # who had a message last is last
-        self.dealing = Dealing()
         self.subscription = Subscription(name, "", partial(hub.wake, self))  # no stream has an empty id
 
     @property
@@ -101,17 +100,6 @@ class Group:
     def ready(self) -> list[Stream]:
         """The streams that can be given more, as many as one round can serve, in turn."""
         return list(islice((stream for stream in self.streams if stream.takes), ROUND))
-
-    def deal(self, sends: Sequence[Send], ready: Sequence[Stream]) -> dict[Stream, list[Send]]:
-        """Messages for the streams that are ready, in turn; a task to one that has not had it lately."""
-        hands: dict[Stream, list[Send]] = {}
-        ids = [stream.id for stream in ready]
-        for number, send in enumerate(sends):
-            turn = number % len(ready)
-            if send.key[0] == "execute":
-                turn = self.dealing.choose(send, ids, turn)
-            hands.setdefault(ready[turn], []).append(send)
-        return hands
 
     def had(self, stream: Stream) -> None:
         """`stream` has had its turn."""
@@ -139,6 +127,7 @@ class Hub:
         self._joining: list[tuple[list[Subscription], asyncio.Future[None]]] = []
         self._leaving: list[Subscription] = []
         self._back: list[Send] = []
+        self._dealing = Dealing()
         self._woken: deque[Stream | Group] = deque()
         self._waiting: dict[Stream | Group, None] = {}
         self._announced = False
@@ -176,7 +165,7 @@ class Hub:
         try:
             await send({"type": "http.response.start", "status": 200, "headers": list(_EVENTS)})
             stream.open = True
-            self._back += stream.group.dealing.again()
+            self._back += self._dealing.joined(name)
             self._alive(stream)
             self.wake(stream)
             self.wake(stream.group)
@@ -255,6 +244,7 @@ class Hub:
         group = stream.group
         group.streams.pop(stream, None)
         self._leaving.append(stream.subscription)
+        self._back += self._dealing.left(group.name, stream.id)
         if not group.streams:
             self._leaving.append(group.subscription)
             self._waiting.pop(group, None)
@@ -364,12 +354,24 @@ class Hub:
         if not ready:
             self._back += sends
             return
-        hands = receiver.deal(sends, ready) if isinstance(receiver, Group) else {receiver: sends}
-        for stream, hand in hands.items():
+        for stream, hand in self._hands(receiver, ready, sends).items():
             stream.writing = True
             if receiver is stream.group:
                 stream.group.had(stream)
             self._spawn(self._write(stream, hand))
+
+    def _hands(self, receiver: Stream | Group, ready: list[Stream], sends: list[Send]) -> dict[Stream, list[Send]]:
+        """Which stream gets what: in turn, but a task goes to one that has not had it lately."""
+        hands: dict[Stream, list[Send]] = {}
+        ids = [stream.id for stream in ready]
+        for number, send in enumerate(sends):
+            turn = number % len(ready)
+            if send.key[0] == "execute" and isinstance(receiver, Group):
+                turn = self._dealing.choose(send, receiver.name, ids, turn)
+            elif send.key[0] == "execute":
+                self._dealing.goes_to(send, ready[turn].group.name, ids[turn])
+            hands.setdefault(ready[turn], []).append(send)
+        return hands
 
     # ---- writing -----------------------------------------------------------------------------------------
 
