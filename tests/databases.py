@@ -9,6 +9,7 @@ import atexit
 import os
 from functools import cache
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -53,6 +54,21 @@ def fresh_url() -> str:
     if _GIVEN:
         atexit.register(_drop, name)
     return f"{url()}?schema={name}"
+
+
+def bare(url: str) -> str:
+    """`url` without its query: for sessions of the test itself."""
+    return url.partition("?")[0]
+
+
+def port() -> int:
+    """The port of the server."""
+    return urlsplit(url()).port or 5432
+
+
+def given() -> bool:
+    """Whether the server is not the tests' own, so that it must not be stopped and its users are not known."""
+    return _GIVEN is not None
 
 
 def _drop(name: str) -> None:

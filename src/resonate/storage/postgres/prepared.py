@@ -141,8 +141,11 @@ class Prepared:
         name = b"resonate_%d" % len(self._plans)
         numbers = count(1)
         text = re.sub("%s", lambda _: f"${next(numbers)}", statement)
-        self._check(pgconn.prepare(name, text.encode()))
-        described = self._check(pgconn.describe_prepared(name))
+        # never `pgconn.prepare`: it waits for the server without giving the interpreter's lock away
+        pgconn.send_prepare(name, text.encode())
+        self._check(self._awaited())
+        pgconn.send_describe_prepared(name)
+        described = self._check(self._awaited())
         types = [described.param_type(number) for number in range(described.nparams)]
         if "%" in text or any(kind not in _DUMPS for kind in types):
             return None
@@ -150,9 +153,13 @@ class Prepared:
 
     def _answer(self, plan: _Plan, values: Sequence[bytes | None]) -> psycopg.pq.abc.PGresult:
         """Send a statement and wait for its answer. An interrupt reaches the caller at once, and the session stays."""
+        self._session.pgconn.send_query_prepared(plan.name, values, plan.formats, Format.BINARY)
+        return self._check(self._awaited())
+
+    def _awaited(self) -> psycopg.pq.abc.PGresult:
+        """The answer to what has just been sent."""
         pgconn, poll = self._session.pgconn, self._poll
         assert poll is not None
-        pgconn.send_query_prepared(plan.name, values, plan.formats, Format.BINARY)
         try:
             while pgconn.flush():  # more than fits into the socket; the server may have to be listened to meanwhile
                 poll.modify(self._session.fileno(), select.POLLIN | select.POLLOUT)
@@ -174,7 +181,7 @@ class Prepared:
             raise
         if found is None:
             raise errors.OperationalError("the connection is lost")
-        return self._check(found)
+        return found
 
     def _cancel(self) -> None:
         """Make the session usable again whose statement was interrupted."""
