@@ -501,5 +501,5 @@ def test_a_connection_to_another_place_is_refused(client: Resonate, tmp_path: Pa
     with pytest.raises(UsageError, match="a database in memory"), closing(sqlite3.connect(":memory:")) as memory:
         client.begin_run_in(memory, "s", ship, "a")
     with pytest.raises(TypeError, match="connection must be"):
-        client.begin_run_in("app.db", "s", ship, "a")  # type: ignore[arg-type]
+        client.begin_run_in("app.db", "s", ship, "a")
     other.close()

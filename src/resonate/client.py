@@ -53,6 +53,7 @@ from resonate.roots import RootCall, check_same, creation, resolve
 from resonate.service.service import Service
 from resonate.settings import Settings
 from resonate.storage.base import Storage
+from resonate.storage.drivers import driver_connection
 from resonate.storage.memory import MemoryStorage
 from resonate.stores import PromiseClient, ScheduleClient, network_for
 from resonate.worker.held import Completion, Held
@@ -249,21 +250,21 @@ class Client:
             IdConflict: `id` belongs to another call.
             NotSupported, TypeError, UsageError: that is no connection to where state lives.
         """
-        if self._worker is None and _in_transaction(connection):
+        if self._worker is None and _holds_file(connection):
             raise UsageError(
                 "the client has to be started before the transaction in which begin_run_in is called, since starting "
                 "writes to the file too: call start() first"
             )
         worker = self.started()
         create = self._create(id, call, opts)
-        answer = worker.network.write_in(connection, (create,))[0]
+        (answer,), is_open = worker.network.write_in(connection, (create,))
         promise = self._check(create, opts, answer)
         returns = call.signature.returns if call.signature is not None else Any
         if promise.state != PENDING:
             completion = Completion(id, returns, opts)
             completion.complete(outcome_of(promise, returns, opts))
             return completion
-        return worker.watch.uncommitted(id, returns, opts, lambda: _in_transaction(connection))
+        return worker.watch.uncommitted(id, returns, opts, is_open)
 
     def _begin_in_turn(self, worker: Worker, id: str, call: RootCall, opts: Options, lend: bool) -> Completion:
         if worker.loop.bound_to(asyncio._get_running_loop()):
@@ -492,11 +493,9 @@ class Client:
             network.send([PromiseSettle(id, "rejected_canceled") for id in below[start : start + CANCEL_PAGE]])
 
 
-def _in_transaction(connection: Any) -> bool:
-    try:
-        return bool(connection.in_transaction)
-    except Exception:  # closed
-        return False
+def _holds_file(connection: Any) -> bool:
+    """Whether it has begun a transaction of SQLite, which keeps all others from writing."""
+    return getattr(driver_connection(connection), "in_transaction", False) is True
 
 
 def _inside() -> bool:

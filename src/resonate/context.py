@@ -299,12 +299,16 @@ class Context(Struct, frozen=True, eq=False, repr_omit_defaults=True):
         """Run a step in the transaction that also stores its result: what it changes happens exactly once.
 
         `func(connection, *args, **kwargs)` is a plain function; `connection` is a
-        `sqlite3.Connection` to the file that this client's state is in, inside a write
-        transaction. It is committed after `func` has returned; if `func` raises, or the
-        process dies, or the lease was lost meanwhile, nothing stays, and the step is retried
-        like any other. `func` must not end the transaction itself; `with connection:` is a
-        savepoint. Nobody else can write to the file meanwhile: it is ended by an error after
-        half of a lease (`ttl`).
+        `sqlite3.Connection` to the file that this client's state is in, or a
+        `psycopg.Connection` to its database, inside a transaction. If the first parameter of
+        `func` is annotated as a `sqlalchemy.orm.Session`, it gets one over that connection.
+
+        The transaction is committed after `func` has returned; if `func` raises, or the process
+        dies, or the lease was lost meanwhile, nothing stays, and the step is retried like any
+        other. `func` must not end the transaction itself. Savepoints are `with connection:`
+        (sqlite3), `with connection.transaction():` (psycopg), and what `commit()` and
+        `rollback()` of a `Session` end. On a file nobody else can write meanwhile: a step is
+        ended by an error after half of a lease (`ttl`).
 
         Raises:
             NotSupported: this client's state is in no database; nothing was run.
@@ -313,7 +317,7 @@ class Context(Struct, frozen=True, eq=False, repr_omit_defaults=True):
         if not self._shared.database:
             raise NotSupported(
                 "ctx.transaction commits a step's changes together with its result, so both have to be in one "
-                'database: Resonate(url="sqlite:///app.db")'
+                'database: Resonate(url="sqlite:///app.db") or Resonate(url="postgresql://...")'
             )
         func, name, version, signature = self._shared.local(func)
         if signature.kind != PLAIN:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Generator
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, overload
+from typing import Any, Final, ParamSpec, TypeVar, overload
 
 from resonate.client import Client
 from resonate.context import Context, Shared
@@ -19,9 +19,6 @@ from resonate.roots import check_id
 from resonate.settings import MAX_CONCURRENT, MEMORY, check_parts, resolve
 from resonate.signatures import check_function
 from resonate.stores import PromiseClient, Schedule, ScheduleClient
-
-if TYPE_CHECKING:
-    import sqlite3
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -247,13 +244,15 @@ class Resonate:
         return self._start(id, func, args, kwargs, self._opts, remote=False)
 
     def begin_run_in(
-        self, connection: sqlite3.Connection, id: str, func: Callable[..., Any] | str, *args: Any, **kwargs: Any
+        self, connection: Any, id: str, func: Callable[..., Any] | str, *args: Any, **kwargs: Any
     ) -> Handle[Any]:
         """Start a function in your own database transaction: it exists if and only if that commits.
 
         Args:
-            connection: to the file that this client's state is in. If no transaction is open on
-                it, one is begun. Commit it soon: nobody else can write to the file meanwhile.
+            connection: `sqlite3.Connection` or `psycopg.Connection` to the file or database that
+                this client's state is in, or a session or connection of SQLAlchemy over one. If
+                no transaction is open on it, one is begun. Commit it soon: nobody else can write
+                to a file meanwhile.
             id, func, *args, **kwargs: as in `run`; any worker of the group may run it.
 
         Returns:
@@ -262,7 +261,7 @@ class Resonate:
 
         Raises:
             NotSupported: this client's state is in no database.
-            TypeError, UsageError: `connection` is no connection to that file.
+            TypeError, UsageError: `connection` is no connection to that file or database.
             IdConflict: `id` belongs to another call.
             StorageUnavailable: another program holds the file.
         """

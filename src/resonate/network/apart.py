@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from resonate.errors import NotSupported
@@ -12,6 +12,8 @@ from resonate.protocol.requests import Request, Response
 
 class Apart:
     """The methods of `Network` that need the storage itself; each raises `NotSupported`."""
+
+    exclusive = False
 
     def keeper(self) -> str:
         """What keeps the promises, for the error."""
@@ -25,7 +27,7 @@ class Apart:
         """
         raise self._no_database()
 
-    def write_in(self, connection: Any, requests: Sequence[Request]) -> list[Response]:
+    def write_in(self, connection: Any, requests: Sequence[Request]) -> tuple[list[Response], Callable[[], bool]]:
         """There is no transaction to share.
 
         Raises:

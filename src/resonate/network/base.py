@@ -29,6 +29,9 @@ class Network(Protocol):
     inline: bool
     """True if `send` does no I/O and never waits long, so that an event loop may call it."""
 
+    exclusive: bool
+    """True if a transaction that is lent to a step holds up everybody else who wants to write."""
+
     group: str
     pid: str
 
@@ -81,8 +84,11 @@ class Network(Protocol):
             ResonateStoreError: out of reach, or the outcome is unknown.
         """
 
-    def write_in(self, connection: Any, requests: Sequence[Request]) -> list[Response]:
+    def write_in(self, connection: Any, requests: Sequence[Request]) -> tuple[list[Response], Callable[[], bool]]:
         """Apply `requests` within a transaction of the user's on `connection`, which is theirs to commit.
+
+        Returns:
+            The answers, and what tells whether that transaction is still open.
 
         Raises:
             NotSupported: what is behind this network has no such connections.

@@ -30,6 +30,7 @@ class EmbeddedNetwork:
         self.near = True
         self.dialect = TODAY
         self.inline = service.storage.immediate
+        self.exclusive = service.storage.lanes == 1
         self.now = service.now
         self._catch_all = catch_all
         self._subscription: Subscription | None = None
@@ -65,7 +66,7 @@ class EmbeddedNetwork:
         """Call `work` in a transaction of the storage; see `Network.transact`."""
         return self.service.transact(work, seconds)
 
-    def write_in(self, connection: Any, requests: Sequence[Request]) -> list[Response]:
+    def write_in(self, connection: Any, requests: Sequence[Request]) -> tuple[list[Response], Callable[[], bool]]:
         """Apply `requests` within the user's transaction; see `Network.write_in`."""
         return self.service.write_in(connection, requests)
 

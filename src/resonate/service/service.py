@@ -207,8 +207,11 @@ class Service:
         self._after()
         return answers
 
-    def write_in(self, connection: Any, requests: Sequence[Request]) -> list[Response]:
+    def write_in(self, connection: Any, requests: Sequence[Request]) -> tuple[list[Response], Callable[[], bool]]:
         """Apply `requests` within the user's own transaction on `connection`, which is theirs to commit.
+
+        Returns:
+            The answers, and what tells whether that transaction is still open.
 
         Raises:
             NotSupported, TypeError, UsageError: that is not a connection to where state lives.
@@ -224,7 +227,7 @@ class Service:
                 transaction.commit()
             except Conflict:
                 continue
-            return answers
+            return answers, transaction.is_open
         raise StorageUnavailable(_CROWDED)
 
     def _refuse_nested(self) -> None:

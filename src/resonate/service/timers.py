@@ -135,18 +135,18 @@ class Timers:
         return [*effects, Resumed(awaiter, awaited)]
 
     def _run(self) -> None:
-        service, failed = self._service, ""
+        service, failed, unknown = self._service, "", False
         while not self._stopped:
             try:
                 fired = 0 if self._paused else service.fire(service.now(), BATCH)
                 service.delivery.move_on()
                 if not self._paused:
                     service.purger.beat(service.now())
-                failed = ""
-            except OutcomeUnknown as error:  # each step looks at its own condition first, so it may be tried again
-                _LOG.debug("timers are fired again: %s", error)
-                continue
+                failed, unknown = "", False
             except Exception as error:
+                if isinstance(error, OutcomeUnknown) and not unknown:
+                    unknown = True
+                    continue  # each step looks at its own condition first, so it may be tried again
                 if str(error) != failed:  # a storage that stays out of reach is reported once
                     failed = str(error)
                     unexpected = None if isinstance(error, ResonateStoreError) else error

@@ -68,6 +68,9 @@ class WithinTransaction(Transaction, Protocol):
     def load(self, footprint: Footprint) -> None:
         """Read and lock the rows of the requests."""
 
+    def is_open(self) -> bool:
+        """Whether the user has yet to commit or roll back; on any thread, at any time, without waiting."""
+
 
 class Storage(Protocol):
     """Rows at rest, for any number of services."""

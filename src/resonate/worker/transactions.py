@@ -16,6 +16,7 @@ from resonate.protocol import chain
 from resonate.protocol.records import RESOLVED
 from resonate.protocol.requests import Request
 from resonate.worker.held import Held
+from resonate.worker.sessions import session_over
 
 if TYPE_CHECKING:
     from resonate.worker.worker import Worker
@@ -40,9 +41,11 @@ class _Undone(Exception):
 class _Work:
     """What happens inside the transaction: the step's code, and what is to be written of it."""
 
-    def __init__(self, held: Held, call: Call, make_context: Callable[[Execution, Call], Any]) -> None:
+    def __init__(self, held: Held, call: Call, make_context: Callable[[Execution, Call], Any], exclusive: bool) -> None:
         self._make_context = make_context
         self.batch: list[Request] = []
+        self.exclusive = exclusive
+        """Whether nobody else can write meanwhile."""
         self._held = held
         self._call = call
 
@@ -52,11 +55,12 @@ class _Work:
         call.context = self._make_context(self._held.execution, call)
         began = time.monotonic()
         try:
-            value = call.func(connection, *call.args, **(call.kwargs or {}))
+            with session_over(connection, call.func) as lent:
+                value = call.func(lent, *call.args, **(call.kwargs or {}))
         except Exception as error:
             raise _Undone(Raised(error)) from error
         took = time.monotonic() - began
-        if took > SLOW:
+        if took > SLOW and self.exclusive:
             _LOG.warning(
                 "%s held the storage's write lock for %d ms; do what is slow in a step before ctx.transaction",
                 call.id,
@@ -90,7 +94,7 @@ def transact(worker: Worker, held: Held, call: Call, make_context: Callable[[Exe
     execution = held.execution
     if call.stop is not None or call.done or execution.stop is not None:
         return NOTHING
-    work = _Work(held, call, make_context)
+    work = _Work(held, call, make_context, worker.network.exclusive)
     with held.writing:  # nobody writes for this execution meanwhile: what they queue stays in order
         try:
             answers = worker.network.transact(work, worker.ttl_ms / 1000 * SHARE)

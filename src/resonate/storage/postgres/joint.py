@@ -21,6 +21,7 @@ from resonate.protocol.footprint import Footprint
 from resonate.protocol.ids import origin_of
 from resonate.protocol.rows import Send
 from resonate.storage.base import Conflict
+from resonate.storage.drivers import driver_connection
 from resonate.storage.postgres.connection import IDLE, connect
 from resonate.storage.postgres.failures import Lost, is_lost, translate, unreachable
 from resonate.storage.postgres.location import Location
@@ -52,22 +53,30 @@ class Lent(psycopg.Connection[Any]):
     """What a step of `ctx.transaction` writes with. It cannot end the transaction it is in."""
 
     lent = False
+    shared = False
+    """SQLAlchemy works on it too: what it ends is a transaction that it believes to be its own."""
     misuse: UsageError | None = None
     sent: Sequence[Send] = ()
     """What `begin_run_in` has put into the outbox with it."""
 
     def commit(self) -> None:
         """Refused while lent."""
+        if self.lent and self.shared:
+            return
         self._refuse("commit()")
         super().commit()
 
     def rollback(self) -> None:
         """Refused while lent."""
+        if self.lent and self.shared:
+            return
         self._refuse("rollback()")
         super().rollback()
 
     def close(self) -> None:
         """Refused while lent."""
+        if self.lent and self.shared:
+            return
         self._refuse("close()")
         super().close()
 
@@ -228,7 +237,7 @@ class WithinTransaction(Locking):
         database: name, host and port of the database that it has to be connected to.
 
     Raises:
-        TypeError, UsageError: it is no connection to that database.
+        TypeError, UsageError: it is no such connection.
     """
 
     def __init__(
@@ -239,7 +248,12 @@ class WithinTransaction(Locking):
         told: Callable[[Sequence[Send]], None],
         is_ours: Callable[[psycopg.Connection[Any]], str | None],
     ) -> None:
-        session = unwrapped(connection)
+        session = driver_connection(connection)
+        if not isinstance(session, psycopg.Connection):
+            raise TypeError(
+                "connection must be `psycopg.Connection`, or a session or connection of SQLAlchemy over psycopg 3, got "
+                f"{type(connection).__name__}"
+            )
         super().__init__(session, statements, where)
         self._told = told
         other = is_ours(session)
@@ -271,27 +285,9 @@ class WithinTransaction(Locking):
         """Nothing has been written before `commit`."""
         self.undo()
 
-
-def unwrapped(connection: Any) -> psycopg.Connection[Any]:
-    """The psycopg connection in what a user calls a connection.
-
-    Raises:
-        TypeError: there is none in it.
-    """
-    if isinstance(connection, psycopg.Connection):
-        return connection
-    found = connection
-    if hasattr(found, "get_bind") and callable(getattr(found, "connection", None)):  # a session of SQLAlchemy's ORM
-        found = found.connection()
-    for name in ("connection", "dbapi_connection", "driver_connection"):
-        inner = getattr(found, name, None)
-        found = found if inner is None or callable(inner) else inner
-        if isinstance(found, psycopg.Connection):
-            return found
-    raise TypeError(
-        "connection must be `psycopg.Connection`, or a session or connection of SQLAlchemy over psycopg 3, got "
-        f"{type(connection).__name__}"
-    )
+    def is_open(self) -> bool:
+        """Whether the user has yet to commit or roll back."""
+        return not self._session.closed and self._session.info.transaction_status != IDLE
 
 
 class Sessions:
@@ -374,4 +370,4 @@ def _answers(session: Lent) -> bool:
     return True
 
 
-__all__ = ["JointTransaction", "Lent", "Sessions", "WithinTransaction", "unwrapped"]
+__all__ = ["JointTransaction", "Lent", "Sessions", "WithinTransaction"]

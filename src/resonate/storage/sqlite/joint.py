@@ -17,6 +17,7 @@ from typing import Any, Final, Literal, Self
 
 from resonate.errors import ResonateStoreError, TransactionTooLong, UsageError
 from resonate.protocol.rows import Send
+from resonate.storage.drivers import driver_connection
 from resonate.storage.sqlite.connection import Connection
 from resonate.storage.sqlite.failures import translate
 from resonate.storage.sqlite.rows import Rows
@@ -31,20 +32,28 @@ class Lent(sqlite3.Connection):
     """What a step of `ctx.transaction` writes with. It cannot end the transaction it is in, nor touch our tables."""
 
     lent = False
+    shared = False
+    """SQLAlchemy works on it too: what it ends is a transaction that it believes to be its own."""
     ours = False
     misuse: UsageError | None = None
     sent: Sequence[Send] = ()
     """What `begin_run_in` has put into the outbox with it."""
 
     def commit(self) -> None:
+        if self.lent and self.shared:
+            return
         self._refuse("commit()")
         super().commit()
 
     def rollback(self) -> None:
+        if self.lent and self.shared:
+            return
         self._refuse("rollback()")
         super().rollback()
 
     def close(self) -> None:
+        if self.lent and self.shared:
+            return
         self._refuse("close()")
         super().close()
 
@@ -176,9 +185,13 @@ class WithinTransaction(Rows):
         StorageUnavailable: another program holds the file.
     """
 
-    def __init__(self, database: sqlite3.Connection, path: str) -> None:
+    def __init__(self, connection: Any, path: str) -> None:
+        database = driver_connection(connection)
         if not isinstance(database, sqlite3.Connection):
-            raise TypeError(f"connection must be `sqlite3.Connection`, got {type(database).__name__}")
+            raise TypeError(
+                "connection must be `sqlite3.Connection`, or a session or connection of SQLAlchemy over one, got "
+                f"{type(connection).__name__}"
+            )
         self._borrowed = _Borrowed(database, path)
         super().__init__(self._borrowed)
         self._check_file(path)
@@ -194,6 +207,13 @@ class WithinTransaction(Rows):
 
     def rollback(self) -> None:
         """Nothing has been written before `commit`."""
+
+    def is_open(self) -> bool:
+        """Whether the user has yet to commit or roll back."""
+        try:
+            return self._borrowed.database.in_transaction
+        except sqlite3.Error:  # closed
+            return False
 
     def _check_file(self, path: str) -> None:
         files = {name: file for _, name, file in self._execute("PRAGMA database_list")}
