@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from resonate.errors import ExecutionHalted, NonDeterminismError
+from resonate import Resonate
+from resonate.errors import ExecutionHalted, NonDeterminismError, ResonateStoreError, UsageError
 from resonate.testing import World
 from tests.homes import Home
 
@@ -251,8 +252,6 @@ def test_the_promise_stays_pending_and_the_task_is_halted_with_the_reason() -> N
 
 
 def test_it_goes_on_when_it_is_resumed_with_code_that_agrees() -> None:
-    from resonate.protocol.requests import TaskContinue
-
     with World() as world:
         client = world.client()
         program = client.register(flipping([]))
@@ -264,9 +263,19 @@ def test_it_goes_on_when_it_is_resumed_with_code_that_agrees() -> None:
         with pytest.raises(NonDeterminismError):
             handle.result()
 
-        answer = worker.network.send([TaskContinue("p")])[0]
-        assert answer.status == 200
+        client.get("p").resume()
+
         assert client.get("p").result() == "done"
+        with pytest.raises(UsageError, match=r"p cannot be resumed, only what is halted can"):
+            handle.resume()
+
+
+def test_what_has_no_task_cannot_be_resumed() -> None:
+    with Resonate() as client:
+        client.promises.create("bare", 10**14)
+
+        with pytest.raises(ResonateStoreError, match=r"not found: bare"):
+            client.get("bare").resume()
 
 
 def test_a_child_that_differs_halts_the_whole_execution() -> None:

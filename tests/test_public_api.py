@@ -74,7 +74,7 @@ METHODS: dict[type, str] = {
         all begin_rpc begin_run cancelled dependencies detached get_dependency id info lfc lfi logger map options
         promise race random rfc rfi rpc run sleep time transaction typesafe
     """,
-    Handle: "cancel created done future id result",
+    Handle: "cancel created done future id result resume",
     Function: "begin_rpc begin_run func name options rpc run",
     Promise: "cid id",
 }

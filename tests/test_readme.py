@@ -8,41 +8,16 @@ import subprocess
 import sys
 import types
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import resonate
+from tests.pages import blocks
 
 README = Path(__file__).parent.parent / "README.md"
 
 FILE = re.compile(r"^```python\n# (\w+\.py)\n(.*?)^```$\n+```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-BLOCK = re.compile(r"^```python\n(?!# \w+\.py\n)(.*?)^```$", re.MULTILINE | re.DOTALL)
-PRINTED = re.compile(r"^\s*print\(.*\)  # (.*)$", re.MULTILINE)
-
-
-@dataclass(frozen=True)
-class Block:
-    """One block of code and the line of the README that it starts at."""
-
-    line: int
-    code: str
-
-    @property
-    def prints(self) -> list[str]:
-        """What its comments say it prints, in the order of the code."""
-        return PRINTED.findall(self.code)
-
-    def run(self, namespace: dict[str, Any]) -> None:
-        """Run it, with the README's own lines in tracebacks."""
-        exec(compile("\n" * (self.line - 1) + self.code, str(README), "exec"), namespace)
-
-
-def blocks() -> list[Block]:
-    text = README.read_text()
-    return [Block(text.count("\n", 0, found.start(1)) + 1, found.group(1)) for found in BLOCK.finditer(text)]
 
 
 @pytest.fixture
@@ -59,7 +34,7 @@ def module() -> Iterator[types.ModuleType]:
 def test_the_readme_runs_as_one_program_and_prints_what_it_says(
     module: types.ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for block in blocks():
+    for block in blocks(README):
         block.run(module.__dict__)
 
         printed = capsys.readouterr().out.splitlines()
@@ -88,8 +63,8 @@ def test_the_quick_start_does_in_a_shell_what_it_says(tmp_path: Path) -> None:
 
 
 def test_the_readme_is_checked_at_all() -> None:
-    assert len(blocks()) > 10
-    assert sum(len(block.prints) for block in blocks()) > 15
+    assert len(blocks(README)) > 10
+    assert sum(len(block.prints) for block in blocks(README)) > 15
 
 
 def test_the_readme_names_every_file_it_points_to() -> None:

@@ -45,6 +45,7 @@ from resonate.protocol.requests import (
     ScheduleCreate,
     ScheduleDelete,
     ScheduleGet,
+    TaskContinue,
     TaskCreate,
     TaskRelease,
 )
@@ -384,6 +385,19 @@ class Client:
             raise ResonateStoreError(f"The specified promise was not found: {id}", 40400)
         self._cancel_below(worker.network, promise)
         worker.settled_elsewhere(promise)
+
+    def resume(self, id: str) -> None:
+        """Offer the halted task `id` to its workers again.
+
+        Raises:
+            ResonateStoreError: 100.404, there is no such task.
+            UsageError: it is not halted.
+        """
+        answer = self.started().network.send((TaskContinue(id),))[0]
+        if answer.status == 404:
+            raise ResonateStoreError(f"The specified execution was not found: {id}", 40400)
+        if answer.status != 200:
+            raise UsageError(f"{id} cannot be resumed, only what is halted can: {answer.error}")
 
     # ---- inside ----------------------------------------------------------------------------------------------
 

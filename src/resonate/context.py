@@ -465,7 +465,8 @@ class Context(Struct, frozen=True, eq=False, repr_omit_defaults=True):
             signature = describe(found)
             signature.bind(args, kwargs)
             returns = signature.returns
-        group = self._shared.group if found is not None else "default"
+        ours = found is not None or self._shared.registry.versions(name)  # in other versions perhaps
+        group = self._shared.group if ours else "default"
         return self._issue(
             kind(name, version, args, kwargs, digest(args, kwargs), returns, group, _place(2), self._opts)
         )

@@ -55,6 +55,9 @@ class Client(Protocol):
     def cancel(self, id: str) -> None:
         """Settle `id` and what it still waits for as cancelled."""
 
+    def resume(self, id: str) -> None:
+        """Offer the halted task `id` to its workers again."""
+
 
 class Handle(Generic[R]):
     """A promise, by its id. Handles are cheap; any number may wait for one promise.
@@ -118,6 +121,17 @@ class Handle(Generic[R]):
         settled already, and what was begun detached, is left alone.
         """
         self._client.cancel(self._id)
+
+    def resume(self) -> None:
+        """Have a halted execution go on, after the cause was mended: it is replayed by a worker of its group.
+
+        Its result comes to a handle of its own: `r.get(id).result()`.
+
+        Raises:
+            ResonateStoreError: 100.404, there is no such execution.
+            UsageError: it is not halted; nothing was changed.
+        """
+        self._client.resume(self._id)
 
     async def created(self) -> Handle[R]:
         """Return once the promise exists durably.

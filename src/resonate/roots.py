@@ -83,7 +83,7 @@ def resolve(
     if opts.retry_policy is not None and signature is not None:
         retry = to_wire(opts.policy_for(found, signature.kind))
     data, headers = encode_call(name, args, kwargs, version, encoder=opts.encoder, retry=retry)
-    group = own_group if found is not None else "default"
+    group = own_group if found is not None or shared.registry.versions(name) else "default"
     text = identity("root", version, digest(args, kwargs), name, "-")
     kept = None
     if signature is not None and not kwargs and headers is None and _unchanged(args, signature):

@@ -321,7 +321,7 @@ class NonDeterminismError(_PlainText):
             f"the code no longer does what is recorded under {id!r}.\n  recorded: {recorded}\n  asked:    {asked}\n"
             "A durable function must make the same calls in the same order each time it runs: keep time, "
             "randomness and I/O in steps (ctx.run, ctx.time, ctx.random), and register changed code as a new "
-            "version. The execution is halted; it goes on when it is resumed with code that agrees"
+            "version. The execution is halted; with code that agrees, r.get(ID).resume() lets it go on"
         )
         self.id = id
         self.recorded = recorded
@@ -339,7 +339,7 @@ class ExecutionHalted(_PlainText):
     number = 502.0
 
     def __init__(self, id: str, reason: str) -> None:
-        super().__init__(f"execution {id!r} is halted: {reason}. Mend the cause, then resume its task")
+        super().__init__(f"execution {id!r} is halted: {reason}. Mend the cause, then r.get({id!r}).resume()")
         self.id = id
         self.reason = reason
 

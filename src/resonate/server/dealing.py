@@ -10,7 +10,7 @@ Whether an offer still holds is for whoever puts it back to find out.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
 from msgspec import Struct
@@ -29,12 +29,13 @@ K = TypeVar("K")
 
 
 class _Dealt(Struct):
-    """The last offer of a task, where it went, and to whom it has been offered."""
+    """The last offer of a task, where it went, to whom it has been offered, and whether it came back before."""
 
     send: Send
     group: str
     to: str
     ids: set[str]
+    returned: bool
 
 
 class Dealing:
@@ -46,28 +47,41 @@ class Dealing:
         self._by_stream: dict[tuple[str, str], dict[str, None]] = {}
         self._by_group: dict[str, dict[str, None]] = {}  # those that came back, and were not put back since
 
-    def choose(self, send: Send, group: str, ready: Sequence[str], turn: int) -> int:
+    def choose(
+        self, send: Send, group: str, ready: Sequence[str], turn: int, busy: Callable[[], Sequence[str]]
+    ) -> int | str:
         """Which stream gets an offer to a group: from `turn` on the first that has not had this task.
 
         Args:
             ready: the ids of the streams that can take it; at least one.
             turn: whose turn it is otherwise.
+            busy: the ids of the others; asked only if all who are ready have given the task back.
+
+        Returns:
+            Its place in `ready`, or the id of a busy one that is to have it before anybody else.
         """
         known = self._forget(send.key[1])
         ids: set[str] = set() if known is None else known.ids
-        for step in range(len(ready)):
-            at = (turn + step) % len(ready)
-            if ready[at] not in ids:
-                break
-        else:  # all of them have had it: begin anew
+        returned = came_back(send) or _is_again(send, known)
+        at: int | None = turn
+        if ids:
+            count = len(ready)
+            at = next((place % count for place in range(turn, turn + count) if ready[place % count] not in ids), None)
+        if at is None and known is not None and returned:
+            found = next((id for id in busy() if id not in ids), None)
+            if found is not None:
+                self._remember(_Dealt(send, group, known.to, ids, True))  # not offered yet
+                return found
+        if at is None:  # all of them have had it: begin anew
             at, ids = turn, set()
-        self._remember(_Dealt(send, group, ready[at], ids))
+        self._remember(_Dealt(send, group, ready[at], ids, returned))
         return at
 
     def goes_to(self, send: Send, group: str, id: str) -> None:
         """An offer goes to the stream that it prefers or names."""
-        self._forget(send.key[1])
-        self._remember(_Dealt(send, group, id, set()))
+        known = self._forget(send.key[1])
+        ids: set[str] = set() if known is None else known.ids
+        self._remember(_Dealt(send, group, id, ids, _is_again(send, known)))
 
     def joined(self, group: str) -> list[Send]:
         """Offers that came back before, to be put back now that somebody else may be able to keep them."""
@@ -81,11 +95,11 @@ class Dealing:
         return [dealt.send for dealt in known[-AGAIN:] if dealt is not None]
 
     def _remember(self, dealt: _Dealt) -> None:
-        task, kind = dealt.send.key[1], self._returned if came_back(dealt.send) else self._new
+        task, kind = dealt.send.key[1], self._returned if dealt.returned else self._new
         dealt.ids.add(dealt.to)
         kind[task] = dealt
         self._by_stream.setdefault((dealt.group, dealt.to), {})[task] = None
-        if kind is self._returned:
+        if dealt.returned:
             self._by_group.setdefault(dealt.group, {})[task] = None
         if len(kind) > DEALT:
             self._forget(next(iter(kind)))
@@ -101,6 +115,11 @@ class Dealing:
 def came_back(send: Send) -> bool:
     """Whether an offer is of a task that was acquired and given back or lost; one that suspended prefers somebody."""
     return type(send.message) is Execute and send.message.version > 0 and send.prefer is None
+
+
+def _is_again(send: Send, known: _Dealt | None) -> bool:
+    """Whether this very offer was known to have come back already; we had it put back for a busy stream."""
+    return known is not None and known.returned and known.send.message == send.message
 
 
 def _discard(index: dict[K, dict[str, None]], key: K, task: str) -> None:

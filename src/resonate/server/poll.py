@@ -20,6 +20,7 @@ from itertools import islice, zip_longest
 from typing import Final, TypeVar
 from urllib.parse import unquote
 
+from msgspec.structs import replace
 from starlette.types import Receive, Scope
 from starlette.types import Send as AsgiSend
 
@@ -100,6 +101,10 @@ class Group:
     def ready(self) -> list[Stream]:
         """The streams that can be given more, as many as one round can serve, in turn."""
         return list(islice((stream for stream in self.streams if stream.takes), ROUND))
+
+    def busy(self) -> list[str]:
+        """The ids of the streams that still write what they had."""
+        return [stream.id for stream in self.streams if stream.open and stream.writing and not stream.gone]
 
     def had(self, stream: Stream) -> None:
         """`stream` has had its turn."""
@@ -365,12 +370,15 @@ class Hub:
         hands: dict[Stream, list[Send]] = {}
         ids = [stream.id for stream in ready]
         for number, send in enumerate(sends):
-            turn = number % len(ready)
+            chosen: int | str = number % len(ready)
             if send.key[0] == "execute" and isinstance(receiver, Group):
-                turn = self._dealing.choose(send, receiver.name, ids, turn)
+                chosen = self._dealing.choose(send, receiver.name, ids, number % len(ready), receiver.busy)
             elif send.key[0] == "execute":
-                self._dealing.goes_to(send, ready[turn].group.name, ids[turn])
-            hands.setdefault(ready[turn], []).append(send)
+                self._dealing.goes_to(send, ready[0].group.name, ids[0])
+            if isinstance(chosen, str):  # it is to have it as soon as it has written what it has
+                self._back.append(replace(send, prefer=chosen))
+            else:
+                hands.setdefault(ready[chosen], []).append(send)
         return hands
 
     # ---- writing -----------------------------------------------------------------------------------------
