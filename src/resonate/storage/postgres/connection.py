@@ -17,7 +17,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from resonate.errors import StorageUnavailable
-from resonate.storage.postgres.failures import Lost, is_lost, translate, unreachable
+from resonate.storage.postgres.failures import Lost, is_lost, refused, translate, unreachable
 from resonate.storage.postgres.location import Location
 from resonate.storage.postgres.prepared import Prepared
 
@@ -76,6 +76,8 @@ class Connection:
         self._prepared: Prepared
         self._closed = threading.Event()
         self._away_since: float | None = None
+        self._known = False
+        """Whether there ever was a session: then what fails now may pass."""
 
     @property
     def session(self) -> psycopg.Connection[Any]:
@@ -184,6 +186,7 @@ class Connection:
                 session = self._session = connect(self._location)
                 self._prepare(session)
                 self._away_since = None
+                self._known = True
                 return session
             except psycopg.Error as error:
                 self.drop()
@@ -212,7 +215,10 @@ class Connection:
 
     def _final(self, error: psycopg.Error) -> Exception:
         found = translate(error, self.where)
-        return unreachable(self.where, _first_line(error)) if isinstance(found, Lost) else found
+        if error.sqlstate is not None and not isinstance(found, Lost):
+            return found
+        said = _first_line(error)
+        return unreachable(self.where, said) if self._known else refused(self.where, said)
 
 
 IDLE: Final = psycopg.pq.TransactionStatus.IDLE
@@ -278,4 +284,8 @@ _LASTING: Final = (
 
 
 def _first_line(error: psycopg.Error) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    said = " ".join(str(error).split()) or type(error).__name__
+    return said.removesuffix("?").removesuffix(_ASKS).removesuffix(".")
+
+
+_ASKS: Final = " Is the server running on that host and accepting TCP/IP connections"

@@ -72,10 +72,15 @@ def unreachable(where: str, error: object) -> StorageUnavailable:
     )
 
 
+def refused(where: str, error: object) -> StorageUnusable:
+    """No connection can be had with this URL."""
+    return StorageUnusable(f"{where} cannot be used: {error}. {_ACCOUNT}")
+
+
 _RIGHTS: Final = (
     "Give this role rights on the schema, or have somebody who may create it run `resonate migrate --url ...` once"
 )
-_ACCOUNT: Final = "Check user, password and database in the url"
+_ACCOUNT: Final = "Check host, user, password, database and options in the url"
 
 
 def _text(error: psycopg.Error) -> str:

@@ -8,6 +8,7 @@ can refuse a bad URL when it is made. Options that are not ours go to libpq as t
 from __future__ import annotations
 
 import re
+from difflib import get_close_matches
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
@@ -63,6 +64,9 @@ def parse(url: str) -> Location:
     rest: list[tuple[str, str]] = []
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
         if name not in _OPTIONS:
+            meant = get_close_matches(name, _OPTIONS, 1, 0.8)
+            if meant:
+                raise ValueError(f"url {shown!r} has no option {name!r}: did you mean {meant[0]!r}?")
             rest.append((name, value))
         elif name in options:
             raise ValueError(f"url {shown!r}: option {name!r} is given twice")
