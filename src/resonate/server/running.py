@@ -68,13 +68,16 @@ class Server:
         _check_certificate(self.listening)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sockets: list[socket.socket] = []
-        self._socket = self._bind(self.listening.port)
+        self._socket = self._bind(self.listening.port, "choose another with server.port")
         self.port: int = self._socket.getsockname()[1]
         self.metrics_port: int | None = None
         self._main = _Uvicorn(self._config(self.app, tls=True), self.app.drain)
         self._second: _Uvicorn | None = None
         if self._metrics is not None and self.listening.metrics_port is not None:
-            self._second_socket = self._bind(self.listening.metrics_port)
+            self._second_socket = self._bind(
+                self.listening.metrics_port,
+                "choose another with observability.metrics_port (0 is none)",
+            )
             self.metrics_port = self._second_socket.getsockname()[1]
             self._second = _Uvicorn(self._config(self._metrics.app(), tls=False), lambda: None)
 
@@ -159,7 +162,7 @@ class Server:
             push = replace(push, server_url=self.app.settings.server_url)
         return Pusher(self.service, push, observe=None if self._metrics is None else self._metrics.delivered)
 
-    def _bind(self, port: int) -> socket.socket:
+    def _bind(self, port: int, remedy: str) -> socket.socket:
         host = self.listening.bind
         try:
             found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -173,7 +176,7 @@ class Server:
             self.close()
             raise UsageError(
                 f"cannot listen on {host or '*'} port {port}: {error.strerror or error}. "
-                "Stop what uses the port, or choose another"
+                f"Stop what uses the port, or {remedy}"
             ) from error
         return bound
 

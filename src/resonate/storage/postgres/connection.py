@@ -191,7 +191,7 @@ class Connection:
             except psycopg.Error as error:
                 self.drop()
                 if not is_lost(error) or not _passing(error):
-                    raise self._final(error) from error
+                    raise no_session(error, self.where, passing=self._known) from error
                 if time.monotonic() >= until:
                     self._away_since = since or now
                     raise unreachable(self.where, _first_line(error)) from error
@@ -213,13 +213,6 @@ class Connection:
         if self._opened is not None:
             self._opened(session)
 
-    def _final(self, error: psycopg.Error) -> Exception:
-        found = translate(error, self.where)
-        if error.sqlstate is not None and not isinstance(found, Lost):
-            return found
-        said = _first_line(error)
-        return unreachable(self.where, said) if self._known else refused(self.where, said)
-
 
 IDLE: Final = psycopg.pq.TransactionStatus.IDLE
 
@@ -236,6 +229,19 @@ def connect(location: Location, factory: type[psycopg.Connection[Any]] = psycopg
     session.prepare_threshold = 2
     session.prepared_max = STATEMENTS
     return session
+
+
+def no_session(error: psycopg.Error, where: str, *, passing: bool = False) -> Exception:
+    """What to raise where `error` kept one from having a session.
+
+    Args:
+        passing: whether the URL is known to be right.
+    """
+    found = translate(error, where)
+    if error.sqlstate is not None and not isinstance(found, Lost):
+        return found
+    said = _first_line(error)
+    return unreachable(where, said) if passing or (is_lost(error) and _passing(error)) else refused(where, said)
 
 
 def _by_index(session: psycopg.Connection[Any]) -> None:

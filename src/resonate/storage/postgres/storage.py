@@ -25,8 +25,7 @@ from resonate.storage import codec
 from resonate.storage.base import Timer
 from resonate.storage.postgres import schema
 from resonate.storage.postgres.arrivals import LOOK, LOOK_FIRST, Arrivals
-from resonate.storage.postgres.connection import Connection, connect
-from resonate.storage.postgres.failures import Lost, translate, unreachable
+from resonate.storage.postgres.connection import Connection, connect, no_session
 from resonate.storage.postgres.joint import JointTransaction, Sessions, WithinTransaction
 from resonate.storage.postgres.lane import Lane
 from resonate.storage.postgres.listener import DatabaseClock, Listener, Teller
@@ -380,8 +379,7 @@ def migrate(location: Location) -> tuple[int, int]:
             with session.transaction():
                 return schema.migrate(execute, location.shown, location.schema, lock=locks)
     except psycopg.Error as error:
-        found = translate(error, location.shown)
-        raise (unreachable(location.shown, error) if isinstance(found, Lost) else found) from error
+        raise no_session(error, location.shown) from error
 
 
 def _has_advisory_locks(session: psycopg.Connection[Any]) -> bool:
