@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resonate.errors import StorageUnavailable, UsageError
+from resonate.errors import StorageUnusable, UsageError
 from resonate.server.build import open_server
 from resonate.server.config import KEYS, MASK, TABLE, Key, resolve
 from resonate.server.describing import page
@@ -186,9 +186,9 @@ def test_a_storage_that_does_not_exist_is_refused() -> None:
         pass
 
 
-def test_a_database_that_cannot_be_reached_is_an_error_that_names_it_without_its_password() -> None:
+def test_a_database_that_cannot_be_used_is_an_error_that_names_it_without_its_password() -> None:
     with (
-        pytest.raises(StorageUnavailable, match=r"postgresql://no-such-host\.invalid/d cannot be reached") as refused,
+        pytest.raises(StorageUnusable, match=r"postgresql://no-such-host\.invalid/d cannot be used") as refused,
         open_server(resolve({"url": "postgresql://me:secret@no-such-host.invalid/d"}, {})),
     ):
         pass
