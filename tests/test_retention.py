@@ -35,6 +35,7 @@ from resonate.storage.memory import MemoryStorage
 from resonate.storage.sqlite.location import Location
 from resonate.storage.sqlite.schema import MIGRATIONS, TABLES
 from resonate.storage.sqlite.storage import SqliteStorage
+from tests import databases
 from tests.files import emptied
 from tests.homes import until
 from tests.own_store import OwnSource, OwnStore
@@ -43,7 +44,11 @@ WEEK = 7 * 86_400_000
 DAY = 86_400_000
 FAR = 10**13
 BEGIN = 1_000_000
-STORAGES: dict[str, Callable[[], Storage]] = {"memory": MemoryStorage, "sqlite": emptied}
+STORAGES: dict[str, Callable[[], Storage]] = {
+    "memory": MemoryStorage,
+    "sqlite": emptied,
+    "postgres": databases.emptied,
+}
 
 
 class Shop:
@@ -259,10 +264,17 @@ def test_exactly_the_finished_trees_go_whatever_their_shape(kind: str, plan: lis
 # By hand.
 
 
-@pytest.fixture(params=["memory", "file"])
-def client(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Resonate]:
-    url = None if request.param == "memory" else f"sqlite:///{tmp_path}/app.db?synchronous=off"
-    client = Resonate(url=url)
+@pytest.fixture(params=["memory", "file", "postgres"])
+def home(request: pytest.FixtureRequest, tmp_path: Path) -> str | None:
+    """A URL, of a place where nothing is yet."""
+    if request.param == "postgres":
+        return databases.fresh_url()
+    return None if request.param == "memory" else f"sqlite:///{tmp_path}/app.db?synchronous=off"
+
+
+@pytest.fixture
+def client(home: str | None) -> Iterator[Resonate]:
+    client = Resonate(url=home)
     yield client
     client.stop()
 
@@ -360,9 +372,9 @@ def test_purging_from_an_event_loop_is_awaited() -> None:
     assert asyncio.run(main()) == [1, 2]
 
 
-def test_what_another_process_purged_starts_anew_here_too(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/app.db?synchronous=off"
-    here, there = Resonate(url=url), Resonate(url=url)
+@pytest.mark.parametrize("home", ["file", "postgres"], indirect=True)
+def test_what_another_process_purged_starts_anew_here_too(home: str) -> None:
+    here, there = Resonate(url=home), Resonate(url=home)
     ran = counting(here)
     assert here.run("o", "order") == 1
 
@@ -390,9 +402,8 @@ def test_a_store_of_ones_own_cannot_purge_and_takes_no_retention() -> None:
 # In a running program.
 
 
-def test_a_running_client_deletes_what_is_over_by_itself(client: Resonate, tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/short.db?synchronous=off"
-    client = Resonate(url=url, retention=timedelta(milliseconds=1))
+def test_a_running_client_deletes_what_is_over_by_itself(home: str | None) -> None:
+    client = Resonate(url=home, retention=timedelta(milliseconds=1))
     counting(client)
     client.run("o", "order")
 
