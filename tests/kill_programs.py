@@ -8,15 +8,24 @@ from typing import Any
 
 from resonate import Resonate
 
+schema = ""
+"""Of the database that state is in, if it is in one."""
+
 
 def add(ctx: Any, a: int, b: int) -> int:
     return a + b
 
 
-def note(connection: sqlite3.Connection, run: int, step: int) -> int:
-    connection.execute("CREATE TABLE IF NOT EXISTS notes (run INTEGER, step INTEGER)")
-    connection.execute("INSERT INTO notes VALUES (?, ?)", (run, step))
-    return int(connection.execute("SELECT count(*) FROM notes WHERE run = ?", (run,)).fetchone()[0])
+def note(connection: Any, run: int, step: int) -> int:
+    if isinstance(connection, sqlite3.Connection):
+        table = "notes"
+        connection.execute("CREATE TABLE IF NOT EXISTS notes (run INTEGER, step INTEGER)")
+    else:  # beside our tables: a schema is used for one test only
+        table = f"{schema}.notes"
+        connection.execute("SELECT pg_advisory_xact_lock(1)")  # two that make a table at once disturb each other
+        connection.execute(f"CREATE TABLE IF NOT EXISTS {table} (run INTEGER, step INTEGER)")
+    connection.execute(f"INSERT INTO {table} VALUES ({run}, {step})")
+    return int(connection.execute(f"SELECT count(*) FROM {table} WHERE run = {run}").fetchone()[0])
 
 
 def steps(ctx: Any, run: int = 0) -> Any:
@@ -44,5 +53,8 @@ def mixed(ctx: Any, run: int = 0) -> Any:
 
 
 def register(client: Resonate) -> None:
+    global schema
+    database = client._core.settings.database
+    schema = "" if database is None else database.schema
     for func in (steps, gathers, mixed, add):
         client.register(func)

@@ -1,4 +1,4 @@
-"""Worker processes that are really killed, on a real file: SIGKILL at every write, or at random.
+"""Worker processes that are really killed, on a real file or database: SIGKILL at every write, or at random.
 
 A program is a module with a function `register(client)`. Its workers are processes of their
 own, started and killed from here; runs are begun, and results awaited, by a client of this
@@ -15,15 +15,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from msgspec import Struct
 
 from resonate.handle import Handle
 from resonate.protocol.records import PENDING
 from resonate.resonate import Resonate
+from resonate.storage.postgres.location import parse
 
 PATIENCE: Final = 60.0
 """Seconds after which a run that has not ended counts as lost."""
@@ -80,26 +81,26 @@ class _Worker:
         self.process.wait()
 
 
-def kill_at_every_write(program: str, func: str, *args: Any) -> KillReport:
+def kill_at_every_write(program: str, func: str, *args: Any, url: str | None = None) -> KillReport:
     """Run `func` once in peace, then twice for each of its worker's commits: killed right before and right after it.
 
-    Another process with the same pid then goes on. Each time state is in a file of its own.
+    Another process with the same pid then goes on. Each time state is in a file or schema of its own.
 
     Args:
         program: a module with a function `register(client)`, importable by a new process.
         func: the name under which the function is registered.
         *args: its arguments.
+        url: of a PostgreSQL database to use; schemas `kills_...` are made and dropped in it. None uses files.
 
     Raises:
         AssertionError: a result was lost or differs, or a step was run although its result was recorded.
     """
-    with _directory() as directory:
-        peaceful = _killed_once(f"{directory}/0", program, func, args, 0, after=False)
+    with _Places(url) as places:
+        peaceful = _killed_once(places, program, func, args, 0, after=False)
         outcomes = [peaceful]
         for write in range(1, peaceful.writes + 1):
             for after in (False, True):
-                place = f"{directory}/{write}-{'after' if after else 'before'}"
-                outcome = _killed_once(place, program, func, args, write, after=after)
+                outcome = _killed_once(places, program, func, args, write, after=after)
                 assert outcome.result == peaceful.result, (
                     f"killed at write {write} it gave {outcome.result!r}, else {peaceful.result!r}"
                 )
@@ -113,7 +114,14 @@ def kill_at_every_write(program: str, func: str, *args: Any) -> KillReport:
 
 
 def kill_at_random(
-    program: str, func: str, *args: Any, runs: int = 20, workers: int = 3, kills: int = 10, seed: int = 0
+    program: str,
+    func: str,
+    *args: Any,
+    runs: int = 20,
+    workers: int = 3,
+    kills: int = 10,
+    seed: int = 0,
+    url: str | None = None,
 ) -> KillReport:
     """Begin `runs` runs of `func` and kill workers at random while they last.
 
@@ -123,16 +131,17 @@ def kill_at_random(
         workers: processes at the same time.
         kills: how many are killed and replaced, half of them by one with the same pid.
         seed: of who is killed when.
+        url: as for `kill_at_every_write`.
 
     Raises:
         AssertionError: a run was lost, or a step was run although its result was recorded.
     """
     random = Random(seed)
-    with _directory() as directory:
-        url, journal = f"sqlite:///{directory}/app.db", f"{directory}/journal"
-        with Resonate(url=url, group="harness") as client, contextlib.ExitStack() as stack:
+    with _Places(url) as places:
+        home, journal = places.new()
+        with Resonate(url=home, group="harness") as client, contextlib.ExitStack() as stack:
             pids = [f"worker-{n}" for n in range(workers)]
-            alive = [_Worker(url, program, pid, journal) for pid in pids]
+            alive = [_Worker(home, program, pid, journal) for pid in pids]
             stack.callback(lambda: _end(alive))
             caller = client.options(target=GROUP)
             handles = [caller.begin_rpc(f"run-{n}", func, *args, n) for n in range(runs)]
@@ -145,7 +154,7 @@ def kill_at_random(
                 killed += 1
                 if random.random() < 0.5:
                     pids[victim] = f"worker-{victim}-{killed}"
-                alive[victim] = _Worker(url, program, pids[victim], journal)
+                alive[victim] = _Worker(home, program, pids[victim], journal)
             results = [_result(handle) for handle in handles]
             for handle, result in zip(handles, results, strict=True):
                 assert client.get(handle.id).result(PATIENCE) == result, f"{handle.id} has two results"
@@ -155,10 +164,11 @@ def kill_at_random(
 # ---- one run ------------------------------------------------------------------------------------
 
 
-def _killed_once(place: str, program: str, func: str, args: Sequence[Any], die_at: int, *, after: bool) -> _Outcome:
+def _killed_once(
+    places: _Places, program: str, func: str, args: Sequence[Any], die_at: int, *, after: bool
+) -> _Outcome:
     """A run whose worker dies at its n-th commit (0: never)."""
-    os.mkdir(place)
-    url, journal = f"sqlite:///{place}/app.db", f"{place}/journal"
+    url, journal = places.new()
     with Resonate(url=url, group="harness") as client:
         handle = client.options(target=GROUP).begin_rpc("run", func, *args)
         worker = _Worker(url, program, "worker", journal, die_at, after=after)
@@ -223,10 +233,39 @@ def _read(journal: str) -> list[str]:
         return []
 
 
-@contextlib.contextmanager
-def _directory() -> Iterator[str]:
-    with tempfile.TemporaryDirectory(prefix="resonate-kills-") as directory:
-        yield directory
+class _Places:
+    """Files in a temporary directory, or schemas of a database, each of which is used once.
+
+    Args:
+        url: of the database, if it is to be one.
+    """
+
+    def __init__(self, url: str | None) -> None:
+        self._database = url
+        self._directory = tempfile.TemporaryDirectory(prefix="resonate-kills-")
+        self._name = f"kills_{os.urandom(6).hex()}"
+        self._count = 0
+
+    def new(self) -> tuple[str, str]:
+        """The URL of a new place, and the path of a journal for it."""
+        self._count += 1
+        place = f"{self._directory.name}/{self._count}"
+        if self._database is None:
+            return f"sqlite:///{place}.db", f"{place}.journal"
+        joint = "&" if "?" in self._database else "?"
+        return f"{self._database}{joint}schema={self._name}_{self._count}", f"{place}.journal"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        self._directory.cleanup()
+        if self._database is not None:
+            import psycopg
+
+            with psycopg.connect(parse(self._database).conninfo, autocommit=True) as session:
+                for number in range(1, self._count + 1):
+                    session.execute(f"DROP SCHEMA IF EXISTS {self._name}_{number} CASCADE".encode())
 
 
 __all__ = ["KillReport", "kill_at_every_write", "kill_at_random"]
