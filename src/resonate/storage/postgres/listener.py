@@ -72,6 +72,8 @@ class Listener:
         self._thread: threading.Thread | None = None
         self._stopped = threading.Event()
         self._deaf = False
+        self.listening = False
+        """Whether the first session has been told what to listen for."""
         self._woken, self._waker = socket.socketpair()
         self._waker.setblocking(False)
 
@@ -148,13 +150,15 @@ class Listener:
 
     def _listen(self, session: psycopg.Connection[Any]) -> None:
         self._changed = False
-        for group in list(self._groups):
+        groups = list(self._groups)
+        for group in groups:
             try:
                 session.execute(f'LISTEN "{channel(self._location.schema, group)}"')
             except (psycopg.errors.FeatureNotSupported, psycopg.errors.SyntaxError):
                 self._deaf = True
                 _LOG.info("this database has no LISTEN: messages are looked for each %g s", POLL_DEAF)
                 return
+        self.listening = bool(groups)
 
     def _wait(self, session: psycopg.Connection[Any]) -> bool:
         """Return when there may be something; whether somebody has said so."""
