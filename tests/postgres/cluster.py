@@ -32,7 +32,7 @@ def binaries() -> Path | None:
     """Where PostgreSQL's programs are; None if it is not installed."""
     found = shutil.which("initdb")
     if found is not None:
-        return Path(found).parent
+        return Path(found).resolve().parent
     installed = sorted(glob.glob("/usr/lib/postgresql/*/bin"), key=lambda path: int(path.split("/")[-2]))
     return Path(installed[-1]) if installed else None
 
@@ -42,13 +42,14 @@ class Cluster:
 
     Args:
         durable: whether a commit waits for the disk.
+        of: the running cluster that this one is to be a replica of.
         settings: of postgresql.conf, by name.
 
     Attributes:
         url: of its database, without a schema.
     """
 
-    def __init__(self, durable: bool = False, **settings: object) -> None:
+    def __init__(self, durable: bool = False, of: Cluster | None = None, **settings: object) -> None:
         found = binaries()
         assert found is not None, "PostgreSQL is not installed (Debian: apt-get install postgresql)"
         self._binaries = found
@@ -67,7 +68,11 @@ class Cluster:
         }
         if os.geteuid() == 0:
             shutil.chown(self.directory, "postgres")
-        self._run("initdb", "-D", self.data, "-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N")
+        if of is None:
+            self._run("initdb", "-D", self.data, "-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N")
+        else:
+            source = f"host=127.0.0.1 port={of.port} user={USER}"
+            self._run("pg_basebackup", "-D", self.data, "-d", source, "-R", "-X", "stream", "-c", "fast")
 
     @property
     def data(self) -> str:

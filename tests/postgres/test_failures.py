@@ -16,7 +16,7 @@ from resonate import Context, Resonate
 from resonate.errors import OutcomeUnknown, ResonateStoreError, StorageUnavailable, StorageUnusable
 from resonate.storage.postgres import connection
 from tests import databases
-from tests.postgres.cluster import Cluster, binaries
+from tests.postgres.cluster import USER, Cluster, binaries
 from tests.postgres.proxy import Proxy
 
 STEPS = 8
@@ -216,6 +216,37 @@ def test_whichever_message_is_lost_the_program_ends_and_no_finished_step_repeats
         proxy.close()
 
     journal.check()
+
+
+def test_after_a_failover_everything_goes_on_at_the_host_that_can_be_written_to(journal: Journal) -> None:
+    """A real one: a replica that the primary waits for, which is promoted when that one is gone."""
+    clusters = [Cluster()]
+    try:
+        first = clusters[0]
+        first.start()
+        clusters.append(Cluster(of=first))
+        second = clusters[1]
+        second.start()
+        with psycopg.connect(first.url, autocommit=True) as session:
+            session.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+            session.execute("SELECT pg_reload_conf()")
+        hosts = f"127.0.0.1:{first.port},127.0.0.1:{second.port}"
+        client = journal.client(f"postgresql://{USER}@{hosts}/postgres")
+        before = {run: client.run(f"before-{run}", "program", f"before-{run}") for run in range(5)}
+        handles = [client.begin_run(f"run-{number}", "program", f"run-{number}") for number in range(20)]
+
+        first.stop("immediate")
+        with psycopg.connect(second.url, autocommit=True) as session:
+            session.execute("SELECT pg_promote()")
+            session.execute("ALTER SYSTEM RESET synchronous_standby_names")
+            session.execute("SELECT pg_reload_conf()")
+
+        assert [handle.result(timeout=40) for handle in handles] == [RESULT] * 20
+        assert [client.get(f"before-{run}").result(timeout=5) for run in before] == [RESULT] * 5
+        client.stop()
+    finally:
+        for cluster in clusters:
+            cluster.remove()
 
 
 def test_a_network_that_is_away_for_a_moment_is_waited_for(journal: Journal) -> None:
