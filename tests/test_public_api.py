@@ -67,14 +67,14 @@ NAMES: dict[str, str] = {
 
 METHODS: dict[type, str] = {
     Resonate: """
-        aio begin_rpc begin_run begin_run_in get group local options pid promises purge register remote rpc run
+        aio begin_rpc begin_run begin_run_in get group list local options pid promises purge register remote rpc run
         schedule schedules set_dependency start stop with_dependency
     """,
     Context: """
         all begin_rpc begin_run cancelled dependencies detached get_dependency id info lfc lfi logger map options
         promise race random rfc rfi rpc run sleep time transaction typesafe
     """,
-    Handle: "cancel created done future id result resume",
+    Handle: "cancel created done future id result resume status tree why",
     Function: "begin_rpc begin_run func name options rpc run",
     Promise: "cid id",
 }

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from contextvars import copy_context
 from datetime import timedelta
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from resonate import signals
 from resonate.clock import Clock, SystemClock
@@ -63,6 +63,9 @@ from resonate.worker.lineage import CURRENT
 from resonate.worker.pool import Pool
 from resonate.worker.standing import standing
 from resonate.worker.worker import Worker
+
+if TYPE_CHECKING:
+    from resonate.inspection import Inspector
 
 SCHEDULED_ID: Final = "{{.id}}-{{.timestamp}}"
 """The ids of a schedule's runs (protocol 9.9): a valid origin in every dialect."""
@@ -385,6 +388,13 @@ class Client:
             raise ResonateStoreError(f"The specified promise was not found: {id}", 40400)
         self._cancel_below(worker.network, promise)
         worker.settled_elsewhere(promise)
+
+    def inspector(self) -> Inspector:
+        """What answers questions about executions."""
+        from resonate.inspection import Inspector  # only for those who ask for it
+
+        network = self.started().network
+        return Inspector(network.send, network.now)
 
     def resume(self, id: str) -> None:
         """Offer the halted task `id` to its workers again.

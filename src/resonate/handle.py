@@ -7,7 +7,10 @@ import concurrent.futures
 import threading
 from collections.abc import Callable, Generator
 from datetime import timedelta
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from resonate.inspection import Call, Inspector, Wait
 
 R = TypeVar("R")
 
@@ -57,6 +60,9 @@ class Client(Protocol):
 
     def resume(self, id: str) -> None:
         """Offer the halted task `id` to its workers again."""
+
+    def inspector(self) -> Inspector:
+        """What answers questions about executions."""
 
 
 class Handle(Generic[R]):
@@ -132,6 +138,35 @@ class Handle(Generic[R]):
             UsageError: it is not halted; nothing was changed.
         """
         self._client.resume(self._id)
+
+    def status(self) -> Call:
+        """What is recorded of it now: its state, who runs it, when it began and ended, result or error.
+
+        Raises:
+            ResonateStoreError: 100.404, there is no such promise.
+        """
+        self._client.may_block("handle.status()", "await asyncio.to_thread(handle.status)")
+        return self._client.inspector().execution(self._id)
+
+    def tree(self) -> Call:
+        """`status`, and in `calls` all that it has called, to the leaves.
+
+        Raises:
+            ResonateStoreError: 100.404, there is no such promise.
+        """
+        self._client.may_block("handle.tree()", "await asyncio.to_thread(handle.tree)")
+        return self._client.inspector().tree(self._id)
+
+    def why(self) -> list[Wait]:
+        """What it waits for, from the top to the leaves: a sentence each, and the command that would unblock it.
+
+        Empty if it has ended.
+
+        Raises:
+            ResonateStoreError: 100.404, there is no such promise.
+        """
+        self._client.may_block("handle.why()", "await asyncio.to_thread(handle.why)")
+        return self._client.inspector().why(self._id)
 
     async def created(self) -> Handle[R]:
         """Return once the promise exists durably.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Generator
-from datetime import timedelta
-from typing import Any, Final, ParamSpec, TypeVar, overload
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, overload
 
 from resonate.client import Client
 from resonate.context import Context, Shared
@@ -19,6 +19,9 @@ from resonate.roots import check_id
 from resonate.settings import MAX_CONCURRENT, MEMORY, check_parts, resolve
 from resonate.signatures import check_function
 from resonate.stores import PromiseClient, Schedule, ScheduleClient
+
+if TYPE_CHECKING:
+    from resonate.inspection import Call, Page
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -313,6 +316,48 @@ class Resonate:
         self._core.started()
         self._core.exists(id)
         return Handle(id, self._core)
+
+    def list(
+        self,
+        *,
+        state: str | None = None,
+        function: str | None = None,
+        group: str | None = None,
+        tags: dict[str, str] | None = None,
+        prefix: str = "",
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> Page[Call]:
+        """Executions, the newest first; `Handle.status`, `tree` and `why` say more of one.
+
+        Args:
+            state: queued, running, waiting, halted, succeeded, failed, cancelled or timed out.
+            function: its name.
+            group: whose workers run it.
+            tags: all of these.
+            prefix: how its id begins.
+            since, until: when it was begun; the second instant is not included. Without a time zone: local time.
+            limit: how many at most.
+            cursor: of the page before; `page.cursor` is None on the last one.
+
+        Raises:
+            ValueError: there is no such state, or the cursor is of no page of ours.
+            ResonateStoreError: the service cannot search, or is out of reach.
+        """
+        self._core.may_block("r.list()", "await asyncio.to_thread(r.list)")
+        return self._core.inspector().executions(
+            state=state,
+            function=function,
+            group=group,
+            tags=tags,
+            prefix=prefix,
+            since=None if since is None else int(since.timestamp() * 1000),
+            until=None if until is None else int(until.timestamp() * 1000),
+            limit=limit,
+            cursor=cursor,
+        )
 
     def purge(self, id: str) -> None:
         """Delete a finished execution now, with everything below it: the next call of `id` starts anew.

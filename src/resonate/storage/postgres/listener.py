@@ -41,6 +41,9 @@ GATHER: Final = 0.005
 BUSY: Final = 0.02
 """Seconds that the workers of this process have to take a message before others hear of it."""
 
+SURE: Final = 25.0
+"""Milliseconds by which the clock may be wrong before the database is asked again."""
+
 OURS: Final = 10_000
 """Messages that are watched for that."""
 
@@ -311,3 +314,8 @@ class DatabaseClock:
                 self._offset = now + 0.5 - (asked + answered) * 500
                 self._doubt = doubt
             self._doubt += 0.1
+
+    @property
+    def sure(self) -> bool:
+        """Whether it is right within `SURE`; an answer that came by way of a new session may have taken seconds."""
+        return self._doubt <= SURE

@@ -47,6 +47,9 @@ BUSY: Final = 25
 TRIES: Final = 10
 """Attempts at deleting a tree by hand."""
 
+CLOCK_TRIES: Final = 5
+"""How often the time is asked for at the start, should the answers be slow."""
+
 JITTER: Final = 10
 """Milliseconds, at random, after which a timer is fired that another process may have set: it mostly does so itself."""
 
@@ -100,6 +103,10 @@ class PostgresStorage:
             self._side.session  # noqa: B018
             self._open_schema()
             self._read_next_due(jitter=False)
+            for _ in range(CLOCK_TRIES):
+                if self.clock.sure:
+                    break
+                self._read_next_due(jitter=False)
         except BaseException:
             self.close()
             raise
@@ -286,7 +293,7 @@ class PostgresStorage:
         """Learn what other processes have done; what they have made due only now and then."""
         whole = self._arrivals.is_time()
         arrived = self._arrived(whole=whole)
-        if whole or not told:
+        if whole or not told or not self.clock.sure:
             self._read_next_due(jitter=True)
         with self._state:
             self._fresh += arrived

@@ -1,0 +1,10 @@
+"""What happened, why is it waiting: answers for people, from what is recorded.
+
+Asks in requests of the protocol only, so it works alike wherever state lives, also against
+servers of other makes. Reads; changes nothing.
+"""
+
+from resonate.inspection.inspector import Inspector
+from resonate.inspection.views import Call, Execution, Failure, Page, Wait
+
+__all__ = ["Call", "Execution", "Failure", "Inspector", "Page", "Wait"]

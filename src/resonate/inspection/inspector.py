@@ -1,0 +1,214 @@
+"""Lists executions, draws their trees, and says what they wait for."""
+
+from __future__ import annotations
+
+import heapq
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Final
+
+from msgspec.structs import replace
+
+from resonate.errors import ResonateStoreError
+from resonate.execution.records import HALT_TAG
+from resonate.inspection.reading import call_of, is_note, is_root
+from resonate.inspection.views import STATES, Call, Page, Wait
+from resonate.inspection.waits import waits_of
+from resonate.protocol.records import ORIGIN, PARENT, PENDING, SCOPE, TARGET, Promise, PromiseState, Task
+from resonate.protocol.requests import PromiseGet, PromiseSearch, Request, Response, TaskGet
+
+PAGE: Final = 1000
+"""Promises asked for at once: as many as a search may give."""
+
+TREE: Final = 100_000
+"""Calls of one execution that are read at most."""
+
+Send = Callable[[Sequence[Request]], list[Response]]
+
+_SETTLED: Final[dict[str, PromiseState]] = {
+    "succeeded": "resolved",
+    "failed": "rejected",
+    "cancelled": "rejected_canceled",
+    "timed out": "rejected_timedout",
+}
+_NUMBERS: Final = re.compile(r"(\d+)")
+
+
+class Inspector:
+    """Asks a service, through whatever carries requests to it.
+
+    Args:
+        send: carries requests of the protocol; `Network.send`.
+        now: milliseconds since the epoch, as the service has it.
+    """
+
+    def __init__(self, send: Send, now: Callable[[], int]) -> None:
+        self._send = send
+        self._now = now
+
+    def executions(
+        self,
+        *,
+        state: str | None = None,
+        function: str | None = None,
+        group: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        prefix: str = "",
+        since: int | None = None,
+        until: int | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> Page[Call]:
+        """Executions, the newest first.
+
+        Args:
+            state: one of `views.STATES`.
+            function: its name.
+            group: whose workers run it.
+            tags: all of these.
+            prefix: how its id begins.
+            since, until: when it was begun, milliseconds since the epoch; the second instant is not included.
+            limit: how many at most.
+            cursor: of the page before.
+
+        Raises:
+            ValueError: there is no such state, or the cursor is of no page of ours.
+            ResonateStoreError: the service cannot search, or is out of reach.
+        """
+        if state is not None and state not in STATES:
+            raise ValueError(f"state must be one of {', '.join(STATES)}, got {state!r}")
+        before = None if cursor is None else _read_cursor(cursor)
+
+        def matches(promise: Promise) -> bool:
+            at = promise.created_at
+            return (
+                is_root(promise)
+                and promise.id.startswith(prefix)
+                and (since is None or at >= since)
+                and (until is None or at < until)
+                and (before is None or (at, promise.id) < before)
+            )
+
+        def found() -> Iterator[Call]:
+            for page in self._pages({SCOPE: "global", **(tags or {})}, _recorded(state)):
+                for call in self._with_tasks([promise for promise in page if matches(promise)]):
+                    if (
+                        (state is None or call.state == state)
+                        and function in (None, call.name)
+                        and group in (None, call.group)
+                    ):
+                        yield call
+
+        newest = heapq.nlargest(limit + 1, found(), key=lambda call: (call.created_at, call.id))
+        items = tuple(newest[:limit])
+        more = len(newest) > limit
+        return Page(items, f"{items[-1].created_at}.{items[-1].id}" if more else None)
+
+    def execution(self, id: str) -> Call:
+        """One call, without what is below it.
+
+        Raises:
+            ResonateStoreError: 100.404, there is none of this id.
+        """
+        read, asked = self._send([PromiseGet(id), TaskGet(id)])
+        if read.promise is None:
+            raise ResonateStoreError(f"The specified promise was not found: {id}", 40400)
+        call = call_of(read.promise, asked.task)
+        return replace(call, reason=self._reason(read.promise)) if call.state == "halted" else call
+
+    def tree(self, id: str) -> Call:
+        """One call with all that is below it.
+
+        Raises:
+            ResonateStoreError: 100.404, there is none of this id.
+        """
+        top = self.execution(id)
+        origin = top.tags.get(ORIGIN, id)
+        promises = [promise for page in self._pages({ORIGIN: origin}, None, TREE) for promise in page]
+        reasons = _reasons(promises)
+        below: dict[str, list[Call]] = {}
+        for call in self._with_tasks([promise for promise in promises if not is_note(promise)]):
+            parent = call.tags.get(PARENT, call.id)
+            if call.id not in (id, parent):
+                below.setdefault(parent, []).append(replace(call, reason=reasons.get(call.id)))
+        return _grown(replace(top, reason=reasons.get(id, top.reason)), below)
+
+    def why(self, id: str) -> list[Wait]:
+        """What an execution waits for, from the root to the leaves; empty if it is over.
+
+        Raises:
+            ResonateStoreError: 100.404, there is none of this id.
+        """
+        return waits_of(self.tree(id), self._now())
+
+    # ---- inside --------------------------------------------------------------------------------
+
+    def _pages(
+        self, tags: dict[str, str], state: PromiseState | None, most: int | None = None
+    ) -> Iterator[Sequence[Promise]]:
+        cursor, seen = None, 0
+        while most is None or seen < most:
+            (answer,) = self._send([PromiseSearch(state, tags, PAGE, cursor)])
+            if answer.promises is None:
+                raise ResonateStoreError(f"promises cannot be searched for here: {answer.error}", 500)
+            yield answer.promises
+            seen += len(answer.promises)
+            cursor = answer.cursor
+            if cursor is None:
+                return
+
+    def _with_tasks(self, promises: Sequence[Promise]) -> Iterable[Call]:
+        open = [promise for promise in promises if promise.state == PENDING and TARGET in promise.tags]
+        tasks: dict[str, Task | None] = {}
+        for start in range(0, len(open), PAGE):
+            asked = open[start : start + PAGE]
+            answers = self._send([TaskGet(promise.id) for promise in asked])
+            tasks.update((promise.id, answer.task) for promise, answer in zip(asked, answers, strict=True))
+        return [call_of(promise, tasks.get(promise.id)) for promise in promises]
+
+    def _reason(self, promise: Promise) -> str | None:
+        origin = promise.tags.get(ORIGIN, promise.id)
+        notes = [found for page in self._pages({ORIGIN: origin, SCOPE: "local"}, None, TREE) for found in page]
+        return _reasons(notes).get(promise.id)
+
+
+def _recorded(state: str | None) -> PromiseState | None:
+    """The state that promises of calls in `state` have."""
+    return None if state is None else _SETTLED.get(state, PENDING)
+
+
+def _reasons(promises: Iterable[Promise]) -> dict[str, str]:
+    """Why executions were halted, as noted beside them; the newest note counts."""
+    noted = sorted((promise for promise in promises if HALT_TAG in promise.tags), key=lambda note: note.created_at)
+    return {note.tags.get(PARENT, ""): note.tags[HALT_TAG] for note in noted}
+
+
+def _grown(call: Call, below: dict[str, list[Call]]) -> Call:
+    """`call` with all that is below it."""
+    done: dict[str, Call] = {}
+    waiting = [call]
+    while waiting:  # a chain of calls may be longer than Python may recurse
+        top = waiting[-1]
+        children = below.get(top.id, [])
+        missing = [child for child in children if child.id not in done]
+        if missing:
+            waiting += missing
+            continue
+        waiting.pop()
+        ordered = sorted((done[child.id] for child in children), key=lambda child: _order(child.id))
+        retries = any(child.kind == "retry" and not child.settled for child in ordered)
+        state = "retrying" if retries and not top.settled and top.state != "halted" else top.state
+        done[top.id] = replace(top, calls=tuple(ordered), state=state)
+    return done[call.id]
+
+
+def _order(id: str) -> list[tuple[int, int | str]]:
+    """Ids in the order of the code: 2 before 10."""
+    return [(0, int(part)) if part.isdigit() else (1, part) for part in _NUMBERS.split(id)]
+
+
+def _read_cursor(cursor: str) -> tuple[int, str]:
+    at, dot, id = cursor.partition(".")
+    if not dot or not at.isdigit():
+        raise ValueError(f"cursor {cursor!r} comes from no page of executions")
+    return int(at), id
