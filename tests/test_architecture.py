@@ -17,7 +17,10 @@ VALUES = {"errors", "signatures", "encoders", "values"}
 CLIENT = {"handle", "function", "context", "logger", "options", "registry", "dependencies", "retry_policies"}
 MACHINERY = {"execution", "worker", "network", "service", "storage", "protocol", "stores", "clock"}
 EVERYTHING = (
-    VALUES | CLIENT | MACHINERY | {"models", "settings", "client", "roots", "resonate", "message_sources", "signals"}
+    VALUES
+    | CLIENT
+    | MACHINERY
+    | {"models", "settings", "client", "roots", "resonate", "message_sources", "signals", "inspection"}
 )
 
 TABLE: dict[str, set[str]] = {
@@ -50,7 +53,7 @@ TABLE: dict[str, set[str]] = {
     "server": {"service", "storage", "protocol", "signing", "clock", "errors"},
     "client": EVERYTHING - {"resonate", "client", "message_sources"},
     "resonate": EVERYTHING - {"message_sources"},
-    "cli": {"server", "storage", "errors"},
+    "cli": {"resonate", "inspection", "server", "storage", "protocol", "values", "retry_policies", "errors"},
     "testing": EVERYTHING,
 }
 

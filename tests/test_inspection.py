@@ -182,7 +182,7 @@ def test_a_tree_has_all_calls_in_the_order_of_the_code(client: Resonate) -> None
 
 def test_a_tree_goes_down_to_the_leaves_of_remote_calls(client: Resonate) -> None:
     client.begin_run("r", asks)
-    until(lambda: len(client.get("r").why()) == 2)
+    until(lambda: [wait.text.split(" ")[1] for wait in client.get("r").why()] == ["waits", "(unknown)"])
 
     tree = client.get("r").tree()
 
@@ -214,7 +214,7 @@ def test_a_sleep_says_until_when_and_how_to_end_it(client: Resonate) -> None:
 
 def test_what_is_waited_for_is_found_through_remote_calls(client: Resonate) -> None:
     client.begin_run("r", asks)
-    until(lambda: len(client.get("r").why()) == 2)
+    until(lambda: [wait.text.split(" ")[1] for wait in client.get("r").why()] == ["waits", "(unknown)"])
 
     approval, unknown = client.get("r").why()
 

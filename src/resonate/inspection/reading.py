@@ -78,7 +78,7 @@ def call_of(promise: Promise, task: Task | None = None) -> Call:
 def group_of(promise: Promise) -> str | None:
     """The group whose workers are to run it; the address itself where it names none."""
     target = promise.tags.get(TARGET)
-    if target is None:
+    if target is None or TIMER in promise.tags:
         return None
     found = parse(target)
     return target if found is None or not found.group else found.group
@@ -87,8 +87,10 @@ def group_of(promise: Promise) -> str | None:
 def _state(promise: Promise, task: Task | None) -> State:
     if promise.state != PENDING:
         return _ENDED.get(promise.state, "failed")
+    if TIMER in promise.tags:  # some have a task all the same, which nobody takes up
+        return "waiting"
     if task is None or task.state == FULFILLED:
-        return "queued" if TARGET in promise.tags else "waiting" if TIMER in promise.tags else "pending"
+        return "queued" if TARGET in promise.tags else "pending"
     return _AT_WORK.get(task.state, "queued")
 
 

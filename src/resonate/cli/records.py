@@ -1,0 +1,276 @@
+"""`promises`, `tasks`, `schedules`: the records of the protocol, and the official command's verbs for them."""
+
+from __future__ import annotations
+
+from typing import Annotated, cast
+
+import typer
+
+from resonate.cli import output, reading
+from resonate.cli.home import Home, at_home
+from resonate.errors import UsageError
+from resonate.protocol import shapes, validation
+from resonate.protocol.records import PromiseState, TaskState
+from resonate.protocol.requests import (
+    PromiseCreate,
+    PromiseGet,
+    PromiseRegisterCallback,
+    PromiseRegisterListener,
+    PromiseSearch,
+    PromiseSettle,
+    Request,
+    ScheduleCreate,
+    ScheduleDelete,
+    ScheduleGet,
+    ScheduleSearch,
+    SettledState,
+    TaskAcquire,
+    TaskContinue,
+    TaskCreate,
+    TaskGet,
+    TaskHalt,
+    TaskHeartbeat,
+    TaskRef,
+    TaskRelease,
+    TaskSearch,
+)
+
+promises = typer.Typer(help="Promises: the records behind every call.", no_args_is_help=True)
+tasks = typer.Typer(help="Tasks: the right to run a function, leased to one worker.", no_args_is_help=True)
+schedules = typer.Typer(help="Schedules: functions that are begun by the calendar.", no_args_is_help=True)
+
+Id = Annotated[str, typer.Argument(metavar="ID")]
+ValueOption = Annotated[str | None, typer.Option("--value", help="JSON; what whoever waits gets", show_default=False)]
+Tags = Annotated[str | None, typer.Option("--tags", help="JSON object of texts", show_default=False)]
+Limit = Annotated[int, typer.Option(min=1, max=1000, help="How many at most")]
+Cursor = Annotated[str | None, typer.Option(help="Of the page before", show_default=False)]
+Version = Annotated[int, typer.Option(help="Of the task")]
+Pid = Annotated[str, typer.Option(help="Of the process that gets it")]
+Ttl = Annotated[str, typer.Option(help="Its lease: 60s")]
+Timeout = Annotated[str, typer.Option(help="Its deadline, from now: 1h")]
+
+
+def _print(home: Home, request: Request) -> None:
+    """Carry out a request and print the answer's data, as the official command does.
+
+    Raises:
+        UsageError: a field of it is not what the protocol allows.
+    """
+    problem = validation.check(request)
+    if problem is not None:
+        raise UsageError(problem)
+    kind, _ = shapes.WRITERS[type(request)]
+    output.data(shapes.ANSWERS[kind](home.ask(request)))
+
+
+# ---- promises ----------------------------------------------------------------------------------
+
+
+@promises.command("get")
+@at_home
+def get_promise(home: Home, id: Id) -> None:
+    """Show a promise."""
+    _print(home, PromiseGet(id))
+
+
+@promises.command("create")
+@at_home
+def create_promise(
+    home: Home,
+    id: Id,
+    timeout: Timeout,
+    param: Annotated[str | None, typer.Option(help="JSON", show_default=False)] = None,
+    tags: Tags = None,
+) -> None:
+    """Create a promise that somebody settles later."""
+    deadline = home.now() + int(reading.duration(timeout) * 1000)
+    _print(home, PromiseCreate(id, deadline, reading.payload(param, "--param"), reading.texts(tags, "--tags")))
+
+
+def _settle(home: Home, id: str, state: SettledState, value: str | None) -> None:
+    _print(home, PromiseSettle(id, state, reading.payload(value, "--value")))
+
+
+@promises.command("resolve")
+@at_home
+def resolve(home: Home, id: Id, value: ValueOption = None) -> None:
+    """Settle a promise with a value: whoever waits for it goes on."""
+    _settle(home, id, "resolved", value)
+
+
+@promises.command("reject")
+@at_home
+def reject(home: Home, id: Id, value: ValueOption = None) -> None:
+    """Settle a promise with an error."""
+    _settle(home, id, "rejected", value)
+
+
+@promises.command("cancel")
+@at_home
+def cancel(home: Home, id: Id, value: ValueOption = None) -> None:
+    """Settle a promise as cancelled."""
+    _settle(home, id, "rejected_canceled", value)
+
+
+@promises.command("search")
+@at_home
+def search_promises(
+    home: Home,
+    state: Annotated[str | None, typer.Option(help="pending, resolved, rejected, ...")] = None,
+    tags: Tags = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> None:
+    """Search for promises, in the order of their ids."""
+    _print(home, PromiseSearch(cast("PromiseState", state), reading.texts(tags, "--tags") or None, limit, cursor))
+
+
+@promises.command("register-callback")
+@at_home
+def register_callback(
+    home: Home,
+    awaited: Annotated[str, typer.Argument(metavar="AWAITED")],
+    awaiter: Annotated[str, typer.Argument(metavar="AWAITER")],
+) -> None:
+    """Have the task AWAITER woken when the promise AWAITED is settled."""
+    _print(home, PromiseRegisterCallback(awaited, awaiter))
+
+
+@promises.command("register-listener")
+@at_home
+def register_listener(
+    home: Home,
+    awaited: Annotated[str, typer.Argument(metavar="AWAITED")],
+    address: Annotated[str, typer.Argument(metavar="ADDRESS")],
+) -> None:
+    """Have ADDRESS told when the promise AWAITED is settled."""
+    _print(home, PromiseRegisterListener(awaited, address))
+
+
+# ---- tasks -------------------------------------------------------------------------------------
+
+
+@tasks.command("get")
+@at_home
+def get_task(home: Home, id: Id) -> None:
+    """Show a task."""
+    _print(home, TaskGet(id))
+
+
+@tasks.command("create")
+@at_home
+def create_task(
+    home: Home, id: Id, pid: Pid, ttl: Ttl, timeout: Timeout, param: str | None = None, tags: Tags = None
+) -> None:
+    """Create a promise with a task, and lease that to PID."""
+    deadline = home.now() + int(reading.duration(timeout) * 1000)
+    create = PromiseCreate(id, deadline, reading.payload(param, "--param"), reading.texts(tags, "--tags"))
+    _print(home, TaskCreate(pid, int(reading.duration(ttl) * 1000), create))
+
+
+@tasks.command("claim")
+@at_home
+def claim_task(home: Home, id: Id, pid: Pid, version: Version, ttl: Ttl) -> None:
+    """Lease a task to PID."""
+    _print(home, TaskAcquire(id, version, pid, int(reading.duration(ttl) * 1000)))
+
+
+@tasks.command("release")
+@at_home
+def release_task(home: Home, id: Id, version: Version) -> None:
+    """Give a lease back: the task is offered again."""
+    _print(home, TaskRelease(id, version))
+
+
+@tasks.command("heartbeat")
+@at_home
+def heartbeat(
+    home: Home, pid: Pid, tasks: Annotated[str, typer.Option(help='JSON: [{"id": "a", "version": 1}]')]
+) -> None:
+    """Renew the leases of PID."""
+    found = reading.parsed(tasks, "--tasks")
+    try:
+        refs = tuple(TaskRef(each["id"], each["version"]) for each in found)
+    except (TypeError, KeyError):
+        raise UsageError('--tasks must be a JSON array such as \'[{"id": "a", "version": 1}]\'') from None
+    _print(home, TaskHeartbeat(pid, refs))
+
+
+@tasks.command("halt")
+@at_home
+def halt_task(home: Home, id: Id) -> None:
+    """Stop a task until `continue`: nobody is offered it."""
+    _print(home, TaskHalt(id))
+
+
+@tasks.command("continue")
+@at_home
+def continue_task(home: Home, id: Id) -> None:
+    """Offer a halted task again."""
+    _print(home, TaskContinue(id))
+
+
+@tasks.command("search")
+@at_home
+def search_tasks(
+    home: Home,
+    state: Annotated[str | None, typer.Option(help="pending, acquired, suspended, halted, fulfilled")] = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> None:
+    """Search for tasks, in the order of their ids."""
+    _print(home, TaskSearch(cast("TaskState", state), limit, cursor))
+
+
+# ---- schedules ---------------------------------------------------------------------------------
+
+
+@schedules.command("get")
+@at_home
+def get_schedule(home: Home, id: Id) -> None:
+    """Show a schedule."""
+    _print(home, ScheduleGet(id))
+
+
+@schedules.command("create")
+@at_home
+def create_schedule(
+    home: Home,
+    id: Id,
+    cron: Annotated[str, typer.Option(help="5 fields, or 6 with seconds first; UTC")],
+    promise_id: Annotated[str, typer.Option(help="Template of the ids: backup.{{.timestamp}}")],
+    promise_timeout: Annotated[str, typer.Option(help="Deadline of each, from its beginning: 1h")],
+    promise_param: Annotated[str | None, typer.Option(help="JSON", show_default=False)] = None,
+    promise_tags: Annotated[str | None, typer.Option(help="JSON object of texts", show_default=False)] = None,
+) -> None:
+    """Create a schedule: at each of its instants a promise is created."""
+    milliseconds = int(reading.duration(promise_timeout) * 1000)
+    param, tags = reading.payload(promise_param, "--promise-param"), reading.texts(promise_tags, "--promise-tags")
+    _print(home, ScheduleCreate(id, cron, promise_id, milliseconds, param, tags))
+
+
+@schedules.command("delete")
+@at_home
+def delete_schedule(home: Home, id: Id) -> None:
+    """Delete a schedule; what it has begun goes on."""
+    _print(home, ScheduleDelete(id))
+
+
+@schedules.command("search")
+@at_home
+def search_schedules(home: Home, tags: Tags = None, limit: Limit = 10, cursor: Cursor = None) -> None:
+    """Search for schedules, in the order of their ids."""
+    _print(home, ScheduleSearch(reading.texts(tags, "--tags") or None, limit, cursor))
+
+
+@schedules.command("list")
+@at_home
+def list_schedules(home: Home, limit: Limit = 100) -> None:
+    """List schedules with their next instants."""
+    answer = home.ask(ScheduleSearch(None, limit, None))
+    found = answer.schedules or ()
+    if home.json:
+        output.data(found)
+        return
+    rows = [(one.id, one.cron, output.at(one.next_run_at), output.at(one.last_run_at), one.promise_id) for one in found]
+    output.table(("ID", "CRON (UTC)", "NEXT", "LAST", "BEGINS"), rows, "no schedules")
