@@ -172,7 +172,7 @@ def invoke(
     id: Annotated[str | None, typer.Option("--id", help="Of the execution; default a new one")] = None,
     target: Annotated[str, typer.Option(help="Group or address of the workers")] = "default",
     version: Annotated[int, typer.Option(min=1, help="Of the function")] = 1,
-    timeout: Annotated[str, typer.Option("--timeout", "-t", help="Its deadline, from now")] = "1h",
+    timeout: Annotated[str, typer.Option("--timeout", "-t", help="Its deadline, from its beginning")] = "1h",
     delay: Annotated[str | None, typer.Option(help="Begin after so long")] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Wait for the result and print it")] = False,
 ) -> None:
@@ -188,8 +188,9 @@ def invoke(
         if given or not isinstance(values, list):
             raise UsageError("--json-args is a JSON array, and all the arguments")
     id = id or f"{name}-{uuid4().hex[:12]}"
-    later = {} if delay is None else {DELAY: str(home.now() + int(reading.duration(delay) * 1000))}
-    caller = home.client.options(target=target, version=version, timeout=reading.duration(timeout), tags=later)
+    wait = 0 if delay is None else reading.duration(delay)
+    later = {DELAY: str(home.now() + int(wait * 1000))} if wait else {}
+    caller = home.client.options(target=target, version=version, timeout=wait + reading.duration(timeout), tags=later)
     handle = caller.begin_rpc(id, name, *values)
     if not follow:
         _done(home, id, f"{id} is begun; its result: resonate show {id}")

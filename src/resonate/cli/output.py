@@ -145,7 +145,7 @@ def details(call: Call, now: int) -> None:
         ("group", call.group or ""),
         ("worker", call.worker or ""),
         ("called at", call.place),
-        ("input", "" if call.input is None else short(call.input, 2000)),
+        ("input", _input(call.input)),
         ("output", "" if call.output is None else short(call.output, 2000)),
         ("halted", " ".join((call.reason or "").split())),
         ("error", "" if call.error is None else str(call.error)),
@@ -160,6 +160,18 @@ def details(call: Call, now: int) -> None:
         typer.echo()
         for line in call.error.traceback.rstrip().splitlines():
             typer.echo(clean(line))
+
+
+def _input(value: Any) -> str:
+    """Arguments as a call has them; anything else as JSON."""
+    if value is None:
+        return ""
+    if not isinstance(value, dict) or not isinstance(value.get("args"), list):
+        return short(value, 2000)
+    named = value.get("kwargs") or {}
+    parts = [json.dumps(each, ensure_ascii=False) for each in value["args"]]
+    parts += [f"{name}={json.dumps(each, ensure_ascii=False)}" for name, each in named.items()]
+    return short(", ".join(parts), 2000)
 
 
 def watch(home: Home, draw: Callable[[], bool], seconds: float = 1.0) -> None:

@@ -195,7 +195,7 @@ def _grown(call: Call, below: dict[str, list[Call]]) -> Call:
             waiting += missing
             continue
         waiting.pop()
-        ordered = sorted((done[child.id] for child in children), key=lambda child: _order(child.id))
+        ordered = sorted((done[child.id] for child in children), key=lambda one: (one.created_at, _order(one.id)))
         retries = any(child.kind == "retry" and not child.settled for child in ordered)
         state = "retrying" if retries and not top.settled and top.state != "halted" else top.state
         done[top.id] = replace(top, calls=tuple(ordered), state=state)
