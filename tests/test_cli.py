@@ -204,7 +204,7 @@ def test_retry_begins_the_next_attempt_now(client: Resonate, run: Run) -> None:
 
     said = run("retry", "f")
 
-    assert said.lines == ["f: 1 attempt begin now"]
+    assert said.lines == ["f: 1 attempt begins now"]
     until(lambda: client.get("f").status().state == "failed")
     refused = run("retry", "f")
     assert refused.code == 4
