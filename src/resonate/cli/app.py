@@ -11,6 +11,7 @@ from resonate.cli import executions, records
 from resonate.cli.doctor import doctor
 from resonate.cli.migrate import migrate
 from resonate.cli.serve import dev, serve
+from resonate.cli.ui import ui
 from resonate.cli.worker import worker
 
 DISTRIBUTION: Final = "resonate-py"
@@ -59,6 +60,7 @@ app.command(name="purge")(executions.purge)
 for name, group in (("promise", records.promises), ("task", records.tasks), ("schedule", records.schedules)):
     app.add_typer(group, name=f"{name}s")
     app.add_typer(group, name=name, hidden=True)
+app.command(name="ui")(ui)
 app.command(name="doctor")(doctor)
 app.command(name="migrate")(migrate)
 

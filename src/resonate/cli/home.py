@@ -53,6 +53,7 @@ class Home:
 
     def __init__(self, url: str | None, token: str | None, json: bool) -> None:
         self.json = json
+        self.token = token
         where = url or os.environ.get("RESONATE_URL")
         if not where:
             raise UsageError(

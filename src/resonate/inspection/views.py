@@ -94,6 +94,8 @@ class Call(Struct, frozen=True, kw_only=True, omit_defaults=True):
         """What a person calls it: function and version, or the kind."""
         if not self.name:
             return self.kind
+        if self.kind == "sleep":
+            return f"sleep {self.name}"
         return self.name if self.version == 1 else f"{self.name} v{self.version}"
 
     @property

@@ -17,20 +17,22 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request as HttpRequest
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, RedirectResponse
 from starlette.responses import Response as HttpResponse
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import Receive, Scope, Send
 
 from resonate.protocol import wire
 from resonate.protocol.requests import PromiseGet
 from resonate.server.base import MAX_BUFFERED, Settings
 from resonate.server.batch import answer_batch
+from resonate.server.dashboard import OfServer
 from resonate.server.door import Door
 from resonate.server.intake import Committer, Direct, Intake
 from resonate.server.metrics import Metrics
 from resonate.server.poll import Hub
 from resonate.service.service import Service
+from resonate.ui import Dashboard
 
 RETRY_AFTER: Final = 1
 """Seconds after which a client that found us busy may come back."""
@@ -108,7 +110,12 @@ class Application(Starlette):
         self.draining = True
         self.hub.close()
 
-    def _routes(self) -> list[Route]:
+    def _routes(self) -> list[BaseRoute]:
+        ui: list[BaseRoute] = []
+        if self.settings.ui is not None:
+            asks = OfServer(self.service, self.door, lambda requests: self.intake.ask(requests, False, None))
+            page = Dashboard(asks, read_only=self.settings.ui == "read-only")
+            ui = [Route("/ui", _to_page, methods=["GET"]), Mount("/ui", page)]
         retired = [Route(path, _retired) for path in ("/promises", "/schedules", "/tasks")]
         retired += [Route(path + "/{rest:path}", _retired) for path in ("/promises", "/schedules", "/tasks")]
         for route in retired:
@@ -119,6 +126,7 @@ class Application(Starlette):
             Route("/health", _health, methods=["GET"]),
             Route("/ready", self._ready, methods=["GET"]),
             Route("/poll/{rest:path}", _Endpoint(self.hub.serve), methods=["GET"]),
+            *ui,
             *retired,
         ]
 
@@ -262,6 +270,10 @@ async def _empty(request: HttpRequest, error: Exception) -> HttpResponse:
 
 async def _health(request: HttpRequest) -> HttpResponse:
     return HttpResponse()
+
+
+async def _to_page(request: HttpRequest) -> HttpResponse:
+    return RedirectResponse("/ui/", 307)
 
 
 async def _retired(request: HttpRequest) -> HttpResponse:

@@ -105,6 +105,7 @@ TABLE: Final[tuple[Key, ...]] = (
         choices=("memory", "sqlite", "postgres", "mysql"),
         only=("memory", "sqlite", "postgres"),
     ),
+    _text("ui", "full", "the dashboard at /ui", choices=("full", "read-only", "off")),
     _text("storage.sqlite.path", "resonate.db", "the SQLite file"),
     _text("storage.postgres.url", None, "the PostgreSQL database, postgresql://…", secret=True),
     _whole("storage.postgres.pool_size", 10, "of servers with a pool; ours takes ?lanes=N in the url", least=1),
