@@ -35,6 +35,7 @@ _SETTLED: Final[dict[str, PromiseState]] = {
 FAILED_SHOWN: Final = 20
 """Ids that are named of executions that failed alike."""
 
+_AGAIN: Final = "Traceback (most recent call last):"
 _FRAME: Final = re.compile(r'File "([^"]*)", line (\d+), in (.*)')
 _NUMBERS: Final = re.compile(r"(\d+)")
 
@@ -257,8 +258,8 @@ def _alike(function: str, place: str, calls: Sequence[Call]) -> FailureGroup:
 
 
 def place_of(error: Failure) -> str:
-    """The last line of code in a traceback: `shop.py:12 in charge`."""
-    frames = _FRAME.findall(error.traceback)
+    """The line of code that raised, as its traceback has it: `shop.py:12 in charge`."""
+    frames = _FRAME.findall(error.traceback.partition(_AGAIN)[2].partition(_AGAIN)[0])  # where it was raised first
     if not frames:
         return ""
     path, line, name = frames[-1]
