@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 import resonate
 from resonate import Context, Resonate
 from resonate.cli.app import app
+from resonate.cli.describing import page
 from resonate.retry_policies import Constant, Never
 from tests import databases
 from tests.homes import until
@@ -509,3 +510,9 @@ def test_what_is_no_worker_says_what_would_be(tmp_path: Path, monkeypatch: pytes
     assert "which Resonate object of empty_shop is meant? it has none" in said[1]
     assert "it has a, b: write two_shops:a" in said[2]
     assert "x of empty_shop is a int: name a Resonate object" in said[3]
+
+
+def test_the_page_of_commands_is_what_they_are() -> None:
+    written = Path(__file__).parents[1] / "docs" / "cli.md"
+
+    assert written.read_text() == page(), "python -m resonate.cli.describing > docs/cli.md"

@@ -6,6 +6,8 @@ import { execution } from "./execution.js";
 import { failures, groups, schedules } from "./tables.js";
 
 const EVERY = 1000; // ms between two looks while the page can be seen
+const SHARE = 10; // and so many times what the last look took: a page must not keep a server busy
+const MOST = 30000; // ms
 const VIEWS = { executions, execution, failures, groups, schedules };
 const main = document.getElementById("main");
 const live = document.getElementById("live");
@@ -36,6 +38,7 @@ function show() {
 async function look() {
   clearTimeout(timer);
   const view = current;
+  const begun = performance.now();
   if (document.hidden) return status("paused", "paused");
   try {
     const answer = await ask(view.path, view.params, view.etag);
@@ -55,7 +58,7 @@ async function look() {
       if (error.status && !view.drawn) replace(main, h("div", { class: "panel empty" }, h("strong", {}, error.message), h("a", { href: "#/" }, "All executions")));
     }
   }
-  timer = setTimeout(look, EVERY);
+  timer = setTimeout(look, Math.min(MOST, Math.max(EVERY, SHARE * (performance.now() - begun))));
 }
 
 function refresh() {
