@@ -53,7 +53,7 @@ class Cluster:
         assert found is not None, "PostgreSQL is not installed (Debian: apt-get install postgresql)"
         self._binaries = found
         self.directory = Path(tempfile.mkdtemp(prefix="resonate-postgres-"))
-        self.port = _free_port()
+        self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._settings: dict[str, object] = {
             "port": self.port,
@@ -148,7 +148,8 @@ def _as_user() -> list[str]:
     return ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
