@@ -48,6 +48,10 @@ PATIENCE: Final = 60.0
 """Seconds after the last nuisance in which everything has to end."""
 
 
+SLOW: Final = 12.0
+"""Seconds from which a run is shown, together with what happened when."""
+
+
 class Figures(Struct):
     """What happened.
 
@@ -139,7 +143,9 @@ class Soak:
         self._pauses = pauses
         self.nuisances: Counter[str] = Counter()
         self.refused = 0
-        self.took: list[float] = []
+        self.took: list[tuple[float, str, float]] = []
+        self.times: list[str] = []
+        self._began = time.monotonic()
         self.runs: list[str] = []
         self.wrong: list[str] = []
         self._over = threading.Event()
@@ -183,7 +189,7 @@ class Soak:
         """Begin runs for so long while things happen, and see how it ends."""
         callers = [threading.Thread(target=self._call, args=(number,), daemon=True) for number in range(CALLERS)]
         to_come: list[str] = []
-        began = time.monotonic()
+        self._began = began = time.monotonic()
         for caller in callers:
             caller.start()
         while (left := began + seconds - time.monotonic()) > 0:
@@ -193,6 +199,7 @@ class Soak:
                 to_come = self.random.sample(list(self.NUISANCES), len(self.NUISANCES))
             name = to_come.pop()
             self.nuisances[name] += 1
+            self.times.append(f"{time.monotonic() - began:.1f} {name}")
             self.NUISANCES[name](self)
             for process in (*self.servers, *self.workers):
                 process.check()
@@ -215,7 +222,7 @@ class Soak:
             try:
                 began = time.monotonic()
                 self._one(self.clients[number % len(self.clients)], run)
-                self.took.append(time.monotonic() - began)
+                self.took.append((time.monotonic() - began, name_of(run), began - self._began))
             except BaseException as error:
                 self.wrong.append(f"{name_of(run)}: {error!r}")
                 self._over.set()
@@ -302,6 +309,9 @@ class Soak:
             self._rows_once(session)
             steps, repeated, stale = self._judge_steps(session)
         took = sorted(self.took)
+        if took[-1][0] > SLOW:
+            slow = [f"{id} begun at {began:.1f} took {seconds:.1f} s" for seconds, id, began in took if seconds > SLOW]
+            print(f"slow: {slow}; {self.times}")
         return Figures(
             len(self.runs),
             lasted,
@@ -310,8 +320,8 @@ class Soak:
             steps,
             repeated,
             stale,
-            took[len(took) // 2],
-            took[-1],
+            took[len(took) // 2][0],
+            took[-1][0],
         )
 
     def _nothing_left(self, session: psycopg.Connection[Any], until: float) -> None:

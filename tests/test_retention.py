@@ -32,15 +32,14 @@ from resonate.service.purger import BATCH
 from resonate.service.service import Service
 from resonate.storage.base import Storage
 from resonate.storage.memory import MemoryStorage
-from resonate.storage.postgres import location as postgres
-from resonate.storage.postgres.storage import PostgresStorage
-from resonate.storage.sqlite.location import Location, parse
+from resonate.storage.sqlite.location import Location
 from resonate.storage.sqlite.schema import MIGRATIONS, TABLES
 from resonate.storage.sqlite.storage import SqliteStorage
 from tests import databases
 from tests.files import emptied
 from tests.homes import until
 from tests.own_store import OwnSource, OwnStore
+from tests.state_worker import opened
 
 WEEK = 7 * 86_400_000
 DAY = 86_400_000
@@ -93,11 +92,6 @@ def url_of(kind: str, directory: Path) -> str:
     if kind == "postgres":
         return f"{databases.fresh_url()}&options=-csynchronous_commit%3Doff"
     return f"sqlite:///{directory}/app.db?synchronous=off"
-
-
-def opened(url: str) -> Storage:
-    """The storage at `url`."""
-    return SqliteStorage(parse(url)) if url.startswith("sqlite") else PostgresStorage(postgres.parse(url))
 
 
 @pytest.fixture(params=["file", "postgres"])
