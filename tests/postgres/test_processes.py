@@ -20,6 +20,7 @@ import resonate
 from resonate import Context, Resonate
 from resonate.clock import SettableClock
 from resonate.errors import UsageError
+from resonate.protocol.addresses import PUSHED
 from resonate.protocol.footprint import Footprint
 from resonate.protocol.records import EMPTY, Execute, Promise, Unblock
 from resonate.protocol.requests import PromiseCreate, PromiseGet, ScheduleCreate, TaskCreate
@@ -29,7 +30,7 @@ from resonate.service.service import Service, Subscription
 from resonate.storage.postgres import listener
 from resonate.storage.postgres import storage as module
 from resonate.storage.postgres.location import parse
-from resonate.storage.postgres.storage import HIDDEN, PostgresStorage
+from resonate.storage.postgres.storage import HIDDEN, HIDDEN_PUSHED, PostgresStorage
 from tests import databases
 from tests.homes import until
 from tests.postgres.cluster import binaries
@@ -240,6 +241,21 @@ def test_an_offer_whose_taker_has_died_goes_to_another_process_after_its_time(tw
     assert subscription.take(1) == []
     clock.set(HIDDEN + 1)
     until(lambda: subscription.take(1) == [offer.message])
+
+
+def test_what_is_pushed_is_hidden_for_longer_and_nothing_else_that_its_taker_takes(two: Two) -> None:
+    """A server takes both; whoever polls must not wait for what a receiver that is pushed may need."""
+    clock = still(*two)
+    server, other = two
+    pushed = Send(("execute", "p"), "http://127.0.0.1:1/push", Execute("p", 1))
+    server.watch(PUSHED, "", lambda: None)
+    put(server, OFFER, pushed)
+
+    assert server.take([OFFER.key, pushed.key]) == [OFFER, pushed]
+    clock.set(HIDDEN)
+    assert other.take([OFFER.key, pushed.key]) == [OFFER]
+    clock.set(HIDDEN_PUSHED)
+    assert other.take([pushed.key]) == [pushed]
 
 
 def test_an_offer_is_left_to_its_last_suspender_in_another_process_for_a_moment(two: Two) -> None:

@@ -16,7 +16,6 @@ from typing import Any, Final
 import psycopg
 
 from resonate.errors import StorageUnavailable, UsageError
-from resonate.protocol.addresses import PUSHED
 from resonate.protocol.footprint import Footprint
 from resonate.protocol.ids import origin_of
 from resonate.protocol.records import ACQUIRED, Promise, Schedule
@@ -247,9 +246,8 @@ class PostgresStorage:
             found += self._aside(self._statements.remove, _columns(news[:most]))
         if offers and len(found) < most:
             now = self.clock.now()
-            pushed = PUSHED in self._groups()
-            until = now + (HIDDEN_PUSHED if pushed else HIDDEN)
-            found += self._aside(self._statements.hide, (*_columns(offers), now, most - len(found), until))
+            until = now + HIDDEN_PUSHED, now + HIDDEN
+            found += self._aside(self._statements.hide, (*_columns(offers), now, most - len(found), *until))
         found.sort(key=lambda row: row[4])
         self._teller.taken(keys)
         if self._arrivals.is_low(offers, most):
@@ -273,10 +271,6 @@ class PostgresStorage:
     def _channels(self) -> set[str]:
         """What this process receives: everything for its groups, and what is for its receivers alone."""
         return {group for group, _ in self._watched} | {f"{group}/{pid}" for group, pid in self._watched}
-
-    def _groups(self) -> set[str]:
-        with self._state:
-            return {group for group, _ in self._watched}
 
     def _arrived(self, *, whole: bool, limit: int = LOOK) -> list[Send]:
         with self._state:
