@@ -1,4 +1,4 @@
-"""The programs that `test_kills.py` and `soak.py` run in workers that are killed."""
+"""The programs that `test_kills.py`, `postgres/test_kills.py` and `soak.py` run in workers that are killed."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ def add(ctx: Any, a: int, b: int) -> int:
     return a + b
 
 
-def note(connection: sqlite3.Connection, run: int, step: int) -> int:
+def note(connection: Any, run: int, step: int) -> int:
+    mark = "?" if isinstance(connection, sqlite3.Connection) else "%s"
+    if mark == "%s":  # PostgreSQL does not make one table twice at the same time
+        connection.execute("SELECT pg_advisory_xact_lock(7)")
     connection.execute("CREATE TABLE IF NOT EXISTS notes (run INTEGER, step INTEGER)")
-    connection.execute("INSERT INTO notes VALUES (?, ?)", (run, step))
-    return int(connection.execute("SELECT count(*) FROM notes WHERE run = ?", (run,)).fetchone()[0])
+    connection.execute(f"INSERT INTO notes VALUES ({mark}, {mark})", (run, step))
+    return int(connection.execute(f"SELECT count(*) FROM notes WHERE run = {mark}", (run,)).fetchone()[0])
 
 
 def steps(ctx: Any, run: int = 0) -> Any:
@@ -32,6 +35,10 @@ async def gathers(ctx: Any, run: int = 0) -> int:
     return sum(values)
 
 
+def notes(ctx: Any) -> Any:
+    return [(yield ctx.transaction(note, 1, 1)), (yield ctx.transaction(note, 1, 2))]
+
+
 def mixed(ctx: Any, run: int = 0) -> Any:
     """Some of everything; the rows that it writes are counted by each of its transactions."""
     first = yield ctx.begin_rpc("steps", run)
@@ -44,5 +51,5 @@ def mixed(ctx: Any, run: int = 0) -> Any:
 
 
 def register(client: Resonate) -> None:
-    for func in (steps, gathers, mixed, add):
+    for func in (steps, gathers, mixed, notes, add):
         client.register(func)

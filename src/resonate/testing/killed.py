@@ -12,12 +12,15 @@ import signal
 import sqlite3
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any, Final
 
 from resonate.execution.call import STEPS, Call
 from resonate.execution.execution import Execution
+from resonate.protocol.ids import origin_of
 from resonate.protocol.records import PENDING
 from resonate.resonate import Resonate
+from resonate.storage.postgres.location import Location
 from resonate.storage.sqlite.connection import Connection
 from resonate.testing.kills import GROUP
 
@@ -29,44 +32,88 @@ def _serve(url: str, program: str, pid: str, journal: str, die_at: str, when: st
     note = os.open(journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     client = Resonate(url=url, group=GROUP, pid=pid, ttl=TTL)
     importlib.import_module(program).register(client)
-    _watch_commits(note, int(die_at), when == "after")
+    settings = client._core.settings
+    dying = _Dying(note, int(die_at), after=when == "after")
+    if settings.file is not None:
+        Connection.commit = dying.at(Connection.commit)  # type: ignore[method-assign]
+        state_of = _reader_of_file(settings.file.path)
+    else:
+        assert settings.database is not None
+        state_of = _watch_database(settings.database, dying)
     client.start()
-    _watch_steps(client, note)
+    _watch_steps(client, note, state_of)
     sys.stdin.read()
     client.stop()
 
 
-def _watch_commits(note: int, die_at: int, after: bool) -> None:
-    """Note each commit of this process, and die at one of them."""
-    commit, count = Connection.commit, 0
+class _Dying:
+    """Notes each write of this process, and dies at one of them."""
 
-    def noted(self: Connection) -> None:
-        nonlocal count
-        count += 1
-        if count == die_at and not after:
-            os.kill(os.getpid(), signal.SIGKILL)
-        commit(self)
-        os.write(note, b"write\n")
-        if count == die_at:
-            os.kill(os.getpid(), signal.SIGKILL)
+    def __init__(self, note: int, die_at: int, *, after: bool) -> None:
+        self._note = note
+        self._die_at = die_at
+        self._after = after
+        self._count = 0
+        self._lock = threading.Lock()
 
-    Connection.commit = noted  # type: ignore[method-assign]
+    def at(self, write: Callable[..., Any]) -> Callable[..., Any]:
+        """`write`, a method, as one of those writes."""
+
+        def noted(store: Any, *args: Any) -> Any:
+            with self._lock:
+                self._count += 1
+                last = self._count == self._die_at
+            if last and not self._after:
+                os.kill(os.getpid(), signal.SIGKILL)
+            result = write(store, *args)
+            os.write(self._note, b"write\n")
+            if last:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return result
+
+        return noted
 
 
-def _watch_steps(client: Resonate, note: int) -> None:
+def _reader_of_file(path: str) -> Callable[[str], str | None]:
+    """Reads the state of a promise on a connection of its own: the client's is waited for by whoever waits for us."""
+    reader = sqlite3.connect(path, check_same_thread=False)
+    reading = threading.Lock()
+
+    def state_of(id: str) -> str | None:
+        with reading:
+            row = reader.execute("SELECT state FROM resonate_promises WHERE id = ?", (id,)).fetchone()
+        return None if row is None else row[0]
+
+    return state_of
+
+
+def _watch_database(location: Location, dying: _Dying) -> Callable[[str], str | None]:
+    """The same for a database, whose writes are those of lanes and of `ctx.transaction`."""
+    from resonate.storage.postgres.connection import Connection as Session  # not before: needs psycopg
+    from resonate.storage.postgres.joint import JointTransaction
+    from resonate.storage.postgres.lane import Lane
+
+    Lane._write = dying.at(Lane._write)  # type: ignore[method-assign]
+    JointTransaction.commit = dying.at(JointTransaction.commit)  # type: ignore[method-assign]
+    reader = Session(location)
+
+    def state_of(id: str) -> str | None:
+        query = f"SELECT state FROM {location.schema}.promises WHERE origin = %s AND id = %s"
+        with reader.lock:
+            rows = reader.ask(query, (origin_of(id), id))
+        return rows[0][0] if rows else None
+
+    return state_of
+
+
+def _watch_steps(client: Resonate, note: int, state_of: Callable[[str], str | None]) -> None:
     """Note each start of a step, and what is recorded of it then."""
     worker = client._core.started()
-    assert client._core.settings.file is not None
-    # a connection of its own: the client's is waited for by whoever waits for us to end a transaction
-    reader = sqlite3.connect(client._core.settings.file.path, check_same_thread=False)
-    reading = threading.Lock()
     make_context = worker.threads._make_context
 
     def noted(execution: Execution, call: Call) -> Any:
         if call.kind in STEPS and call.owner is not None:
-            with reading:
-                row = reader.execute("SELECT state FROM resonate_promises WHERE id = ?", (call.id,)).fetchone()
-            state = PENDING if row is None else row[0]
+            state = state_of(call.id) or PENDING
             os.write(note, f"start {call.id} {state} {call.attempt}\n".encode())
         return make_context(execution, call)
 

@@ -1,4 +1,4 @@
-"""Worker processes that are really killed, on a real file: SIGKILL at every write, or at random.
+"""Worker processes that are really killed, on a real file or database: SIGKILL at every write, or at random.
 
 A program is a module with a function `register(client)`. Its workers are processes of their
 own, started and killed from here; runs are begun, and results awaited, by a client of this
@@ -15,21 +15,28 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 from random import Random
 from typing import Any, Final
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from msgspec import Struct
 
 from resonate.handle import Handle
 from resonate.protocol.records import PENDING
 from resonate.resonate import Resonate
+from resonate.storage.postgres import location as postgres
 
 PATIENCE: Final = 60.0
 """Seconds after which a run that has not ended counts as lost."""
 
 GROUP: Final = "killed"
 """The group of the workers."""
+
+
+Place = tuple[str, str]
+"""The URL of state, and the file in which workers note what they do."""
 
 
 class KillReport(Struct, frozen=True):
@@ -80,26 +87,28 @@ class _Worker:
         self.process.wait()
 
 
-def kill_at_every_write(program: str, func: str, *args: Any) -> KillReport:
+def kill_at_every_write(program: str, func: str, *args: Any, url: str | None = None) -> KillReport:
     """Run `func` once in peace, then twice for each of its worker's commits: killed right before and right after it.
 
-    Another process with the same pid then goes on. Each time state is in a file of its own.
+    Another process with the same pid then goes on. Each time state is in a file of its own, or in a schema of its own.
 
     Args:
         program: a module with a function `register(client)`, importable by a new process.
         func: the name under which the function is registered.
         *args: its arguments.
+        url: a PostgreSQL database (`postgresql://...`) instead of a file. Schemas are made in it and dropped again;
+            tables that the program makes without naming a schema go with them.
 
     Raises:
         AssertionError: a result was lost or differs, or a step was run although its result was recorded.
+        ValueError: `url` is of something else, or names a schema.
     """
-    with _directory() as directory:
-        peaceful = _killed_once(f"{directory}/0", program, func, args, 0, after=False)
+    with _places(url) as places:
+        peaceful = _killed_once(places(), program, func, args, 0, after=False)
         outcomes = [peaceful]
         for write in range(1, peaceful.writes + 1):
             for after in (False, True):
-                place = f"{directory}/{write}-{'after' if after else 'before'}"
-                outcome = _killed_once(place, program, func, args, write, after=after)
+                outcome = _killed_once(places(), program, func, args, write, after=after)
                 assert outcome.result == peaceful.result, (
                     f"killed at write {write} it gave {outcome.result!r}, else {peaceful.result!r}"
                 )
@@ -113,7 +122,14 @@ def kill_at_every_write(program: str, func: str, *args: Any) -> KillReport:
 
 
 def kill_at_random(
-    program: str, func: str, *args: Any, runs: int = 20, workers: int = 3, kills: int = 10, seed: int = 0
+    program: str,
+    func: str,
+    *args: Any,
+    runs: int = 20,
+    workers: int = 3,
+    kills: int = 10,
+    seed: int = 0,
+    url: str | None = None,
 ) -> KillReport:
     """Begin `runs` runs of `func` and kill workers at random while they last.
 
@@ -123,13 +139,15 @@ def kill_at_random(
         workers: processes at the same time.
         kills: how many are killed and replaced, half of them by one with the same pid.
         seed: of who is killed when.
+        url: as for `kill_at_every_write`.
 
     Raises:
         AssertionError: a run was lost, or a step was run although its result was recorded.
+        ValueError: `url` is of something else, or names a schema.
     """
     random = Random(seed)
-    with _directory() as directory:
-        url, journal = f"sqlite:///{directory}/app.db", f"{directory}/journal"
+    with _places(url) as places:
+        url, journal = places()
         with Resonate(url=url, group="harness") as client, contextlib.ExitStack() as stack:
             pids = [f"worker-{n}" for n in range(workers)]
             alive = [_Worker(url, program, pid, journal) for pid in pids]
@@ -155,10 +173,9 @@ def kill_at_random(
 # ---- one run ------------------------------------------------------------------------------------
 
 
-def _killed_once(place: str, program: str, func: str, args: Sequence[Any], die_at: int, *, after: bool) -> _Outcome:
+def _killed_once(place: Place, program: str, func: str, args: Sequence[Any], die_at: int, *, after: bool) -> _Outcome:
     """A run whose worker dies at its n-th commit (0: never)."""
-    os.mkdir(place)
-    url, journal = f"sqlite:///{place}/app.db", f"{place}/journal"
+    url, journal = place
     with Resonate(url=url, group="harness") as client:
         handle = client.options(target=GROUP).begin_rpc("run", func, *args)
         worker = _Worker(url, program, "worker", journal, die_at, after=after)
@@ -223,10 +240,54 @@ def _read(journal: str) -> list[str]:
         return []
 
 
+# ---- where state is -------------------------------------------------------------------------------
+
+
 @contextlib.contextmanager
-def _directory() -> Iterator[str]:
+def _places(url: str | None) -> Iterator[Callable[[], Place]]:
+    """Gives, again and again, a file or schema that nobody has used yet; all of them are gone in the end."""
+    if url is not None:
+        _check(url)
     with tempfile.TemporaryDirectory(prefix="resonate-kills-") as directory:
-        yield directory
+        made: list[str] = []
+
+        def place() -> Place:
+            number = len(made)
+            made.append(f"resonate_kills_{os.getpid()}_{uuid.uuid4().hex[:8]}")
+            state = f"sqlite:///{directory}/{number}.db" if url is None else _in_schema(url, made[-1])
+            return state, f"{directory}/{number}.journal"
+
+        try:
+            yield place
+        finally:
+            if url is not None:
+                _drop(url, made)
+
+
+def _check(url: str) -> None:
+    parts = urlsplit(url)
+    if parts.scheme not in postgres.SCHEMES:
+        raise ValueError(f"url is {postgres.SCHEMES[0]}://... or left out, which is a file, got {parts.scheme}:...")
+    if any(name == "schema" for name, _ in parse_qsl(parts.query)):
+        raise ValueError("url names a schema: leave that out, each run gets one of its own")
+    postgres.parse(url)
+
+
+def _in_schema(url: str, name: str) -> str:
+    """`url` with a schema for our tables and for those that are made without naming one."""
+    parts = urlsplit(url)
+    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    query["schema"] = name
+    query["options"] = f"{query.get('options', '')} -csearch_path={name},public".strip()
+    return parts._replace(query=urlencode(query, quote_via=quote)).geturl()
+
+
+def _drop(url: str, names: Sequence[str]) -> None:
+    from resonate.storage.postgres.connection import connect  # not before: psycopg may not be installed
+
+    with connect(postgres.parse(url)) as session:
+        for name in names:
+            session.execute(f"DROP SCHEMA IF EXISTS {name} CASCADE".encode())
 
 
 __all__ = ["KillReport", "kill_at_every_write", "kill_at_random"]
