@@ -38,7 +38,7 @@ def test_workers_killed_at_random_lose_nothing_repeat_no_finished_step_and_leave
     assert report.results == [[[1, 2, 3], 3 + run, 4 * run + 6] for run in range(12)]
     assert report.kills >= 1
     with psycopg.connect(databases.url()) as session:
-        left = session.execute("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'resonate_kills_%'").fetchall()
+        left = session.execute("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'resonate_test_%'").fetchall()
     assert left == []
 
 

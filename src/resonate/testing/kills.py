@@ -15,18 +15,16 @@ import subprocess
 import sys
 import tempfile
 import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from random import Random
 from typing import Any, Final
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from msgspec import Struct
 
 from resonate.handle import Handle
 from resonate.protocol.records import PENDING
 from resonate.resonate import Resonate
-from resonate.storage.postgres import location as postgres
+from resonate.testing import schemas
 
 PATIENCE: Final = 60.0
 """Seconds after which a run that has not ended counts as lost."""
@@ -247,47 +245,21 @@ def _read(journal: str) -> list[str]:
 def _places(url: str | None) -> Iterator[Callable[[], Place]]:
     """Gives, again and again, a file or schema that nobody has used yet; all of them are gone in the end."""
     if url is not None:
-        _check(url)
+        schemas.check(url)
     with tempfile.TemporaryDirectory(prefix="resonate-kills-") as directory:
         made: list[str] = []
 
         def place() -> Place:
             number = len(made)
-            made.append(f"resonate_kills_{os.getpid()}_{uuid.uuid4().hex[:8]}")
-            state = f"sqlite:///{directory}/{number}.db" if url is None else _in_schema(url, made[-1])
+            made.append(schemas.new_name())
+            state = f"sqlite:///{directory}/{number}.db" if url is None else schemas.in_schema(url, made[-1])
             return state, f"{directory}/{number}.journal"
 
         try:
             yield place
         finally:
             if url is not None:
-                _drop(url, made)
-
-
-def _check(url: str) -> None:
-    parts = urlsplit(url)
-    if parts.scheme not in postgres.SCHEMES:
-        raise ValueError(f"url is {postgres.SCHEMES[0]}://... or left out, which is a file, got {parts.scheme}:...")
-    if any(name == "schema" for name, _ in parse_qsl(parts.query)):
-        raise ValueError("url names a schema: leave that out, each run gets one of its own")
-    postgres.parse(url)
-
-
-def _in_schema(url: str, name: str) -> str:
-    """`url` with a schema for our tables and for those that are made without naming one."""
-    parts = urlsplit(url)
-    query = dict(parse_qsl(parts.query, keep_blank_values=True))
-    query["schema"] = name
-    query["options"] = f"{query.get('options', '')} -csearch_path={name},public".strip()
-    return parts._replace(query=urlencode(query, quote_via=quote)).geturl()
-
-
-def _drop(url: str, names: Sequence[str]) -> None:
-    from resonate.storage.postgres.connection import connect  # not before: psycopg may not be installed
-
-    with connect(postgres.parse(url)) as session:
-        for name in names:
-            session.execute(f"DROP SCHEMA IF EXISTS {name} CASCADE".encode())
+                schemas.drop(url, made)
 
 
 __all__ = ["KillReport", "kill_at_every_write", "kill_at_random"]
