@@ -32,7 +32,7 @@ def binaries() -> Path | None:
     """Where PostgreSQL's programs are; None if it is not installed."""
     found = shutil.which("initdb")
     if found is not None:
-        return Path(found).parent
+        return Path(found).resolve().parent  # where the others are, too, if this is a link
     installed = sorted(glob.glob("/usr/lib/postgresql/*/bin"), key=lambda path: int(path.split("/")[-2]))
     return Path(installed[-1]) if installed else None
 
@@ -42,13 +42,14 @@ class Cluster:
 
     Args:
         durable: whether a commit waits for the disk.
+        replica_of: a server that runs, which this one is to follow until it is promoted.
         settings: of postgresql.conf, by name.
 
     Attributes:
         url: of its database, without a schema.
     """
 
-    def __init__(self, durable: bool = False, **settings: object) -> None:
+    def __init__(self, durable: bool = False, replica_of: Cluster | None = None, **settings: object) -> None:
         found = binaries()
         assert found is not None, "PostgreSQL is not installed (Debian: apt-get install postgresql)"
         self._binaries = found
@@ -67,7 +68,10 @@ class Cluster:
         }
         if os.geteuid() == 0:
             shutil.chown(self.directory, "postgres")
-        self._run("initdb", "-D", self.data, "-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N")
+        if replica_of is None:
+            self._run("initdb", "-D", self.data, "-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N")
+        else:
+            self._run("pg_basebackup", "-d", replica_of.url, "-D", self.data, "-R", "-X", "stream", "-c", "fast", "-N")
 
     @property
     def data(self) -> str:
@@ -115,6 +119,10 @@ class Cluster:
         """Stop and start it, on the same port."""
         self.stop(mode)
         self.start()
+
+    def promote(self) -> None:
+        """Make a replica a server of its own; returns once it can be written to."""
+        self._run("pg_ctl", "promote", "-D", self.data, "-w")
 
     def remove(self) -> None:
         """Stop it and delete everything. Idempotent."""
