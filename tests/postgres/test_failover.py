@@ -1,10 +1,15 @@
-"""A database of two servers, one of which follows the other: what happens when the first is gone."""
+"""The database, or the way to it, is gone for good: a replica takes over, and nobody waits for an answer for ever."""
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -17,6 +22,14 @@ from tests.postgres.cluster import USER, Cluster, binaries
 from tests.postgres.test_failures import RESULT, Journal, insist, load
 
 pytestmark = [pytest.mark.skipif(binaries() is None, reason="PostgreSQL is not installed"), pytest.mark.timeout(120)]
+
+
+def can_unshare() -> bool:
+    """Whether a process may be started in a network of its own."""
+    programs = shutil.which("unshare"), shutil.which("ip")
+    if os.geteuid() != 0 or None in programs:
+        return False
+    return subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False).returncode == 0
 
 
 class Pair:
@@ -127,3 +140,20 @@ def test_until_the_second_server_is_promoted_callers_wait_and_are_told_in_good_t
     assert insist(client, "during") == RESULT
     client.stop()
     journal.check()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not can_unshare(), reason="only root may have a network of its own")
+def test_a_network_that_drops_everything_without_a_word_is_noticed_in_good_time() -> None:
+    """Packets are neither delivered nor refused; what we ask of the system's TCP has to find out."""
+    done = subprocess.run(
+        ["unshare", "--net", sys.executable, "-m", "tests.postgres.cut_off"],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert 0.5 < float(done.stdout) < 30
