@@ -14,7 +14,7 @@ import pytest
 
 from resonate import Context, Resonate
 from resonate.errors import OutcomeUnknown, ResonateStoreError, StorageUnavailable, StorageUnusable
-from resonate.storage.postgres import connection
+from resonate.storage.postgres import connection, watchdog
 from tests import databases
 from tests.postgres.cluster import Cluster, binaries
 from tests.postgres.proxy import Proxy
@@ -231,6 +231,46 @@ def test_a_network_that_is_away_for_a_moment_is_waited_for(journal: Journal) -> 
 
     client.stop()
     proxy.close()
+    journal.check()
+
+
+def test_a_connection_on_which_no_answer_comes_any_more_is_ended_and_the_run_goes_on(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever stands between us takes what it is sent, and stays connected: no system notices that."""
+    monkeypatch.setattr(watchdog, "SILENCE", 0.3)
+    monkeypatch.setattr(watchdog, "CHECK", 0.05)
+    proxy = Proxy(databases.port())
+    client = journal.client(f"{proxy.url(databases.fresh_url())}&connect_timeout=2")
+    assert insist(client, "before") == RESULT
+    proxy.silent.set()
+    back = threading.Timer(1.0, proxy.silent.clear)  # for what is connected after that
+    back.start()
+
+    assert insist(client, "during") == RESULT
+
+    client.stop()
+    proxy.close()
+    journal.check()
+
+
+def test_a_statement_that_waits_for_a_lock_is_not_taken_for_one_without_an_answer(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(watchdog, "SILENCE", 0.1)
+    monkeypatch.setattr(watchdog, "CHECK", 0.05)
+    url = databases.fresh_url()
+    client = journal.client(url)
+    insist(client, "first")
+    other = psycopg.connect(databases.bare(url))
+    other.execute(f"LOCK TABLE {url.partition('schema=')[2]}.promises IN EXCLUSIVE MODE".encode())
+    threading.Timer(0.8, other.rollback).start()
+
+    assert client.run("second", "program", "second") == RESULT
+
+    assert "connecting anew" not in caplog.text
+    other.close()
+    client.stop()
     journal.check()
 
 

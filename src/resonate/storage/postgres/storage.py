@@ -33,6 +33,7 @@ from resonate.storage.postgres.location import Location
 from resonate.storage.postgres.rows import Rows, outbox_key
 from resonate.storage.postgres.statements import Statements
 from resonate.storage.postgres.trees import PostgresTrees
+from resonate.storage.postgres.watchdog import Watchdog
 from resonate.storage.trees import drop, purge
 
 HIDDEN: Final = 5_000
@@ -84,6 +85,7 @@ class PostgresStorage:
         self._side = Connection(location, relaxed=True)
         self._listener = Listener(location, self._lock_pid, self._look)
         self._sessions = Sessions(location)
+        self._watchdog = Watchdog(location, lambda: [self._side, *self._connections])
         self._teller = Teller(self._aside, location.schema)
         self._changed: Callable[[], None] = lambda: None
         self._watched: dict[tuple[str, str], int] = {}
@@ -116,6 +118,7 @@ class PostgresStorage:
                 connection = Connection(self._location)
                 self._connections.append(connection)
                 lane = self._lanes[number] = Lane(connection, self._statements, self._stored)
+                self._watchdog.start()
         return lane
 
     def _stored(self, rows: Rows) -> None:
@@ -332,6 +335,7 @@ class PostgresStorage:
         )
 
     def close(self) -> None:
+        self._watchdog.close()
         self._teller.close()
         self._listener.close()
         self._sessions.close()
