@@ -16,6 +16,7 @@ from resonate import Context, Resonate
 from resonate.errors import OutcomeUnknown, ResonateStoreError, StorageUnavailable, StorageUnusable
 from resonate.storage.postgres import connection, watchdog
 from tests import databases
+from tests.homes import until
 from tests.postgres.cluster import Cluster, binaries
 from tests.postgres.proxy import Proxy
 
@@ -255,21 +256,30 @@ def test_a_connection_on_which_no_answer_comes_any_more_is_ended_and_the_run_goe
 
 
 def test_a_statement_that_waits_for_a_lock_is_not_taken_for_one_without_an_answer(
-    journal: Journal, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watchdog, "SILENCE", 0.1)
+    monkeypatch.setattr(watchdog, "SILENCE", 0.3)
     monkeypatch.setattr(watchdog, "CHECK", 0.05)
+    looks: list[bool] = []
+    works_for = watchdog.Watchdog._works_for
+
+    def noted(self: watchdog.Watchdog, waiting: connection.Connection) -> bool:
+        looks.append(works_for(self, waiting))
+        return looks[-1]
+
+    monkeypatch.setattr(watchdog.Watchdog, "_works_for", noted)
     url = databases.fresh_url()
     client = journal.client(url)
     insist(client, "first")
-    other = psycopg.connect(databases.bare(url))
-    other.execute(f"LOCK TABLE {url.partition('schema=')[2]}.promises IN EXCLUSIVE MODE".encode())
-    threading.Timer(0.8, other.rollback).start()
+    with psycopg.connect(databases.bare(url)) as other:
+        other.execute(f"LOCK TABLE {url.partition('schema=')[2]}.promises IN EXCLUSIVE MODE".encode())
+        waiting = threading.Thread(target=insist, args=(client, "second"))
+        waiting.start()
+        until(lambda: len(looks) >= 3)
+        assert all(looks)
+    waiting.join()
 
     assert client.run("second", "program", "second") == RESULT
-
-    assert "connecting anew" not in caplog.text
-    other.close()
     client.stop()
     journal.check()
 
