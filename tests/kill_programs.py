@@ -1,4 +1,4 @@
-"""The programs that `test_kills.py` and `soak.py` run in workers that are killed."""
+"""The programs that `test_kills.py`, `postgres/test_kills.py` and `soak.py` run in workers that are killed."""
 
 from __future__ import annotations
 
@@ -8,24 +8,18 @@ from typing import Any
 
 from resonate import Resonate
 
-schema = ""
-"""Of the database that state is in, if it is in one."""
-
 
 def add(ctx: Any, a: int, b: int) -> int:
     return a + b
 
 
 def note(connection: Any, run: int, step: int) -> int:
-    if isinstance(connection, sqlite3.Connection):
-        table = "notes"
-        connection.execute("CREATE TABLE IF NOT EXISTS notes (run INTEGER, step INTEGER)")
-    else:  # beside our tables: a schema is used for one test only
-        table = f"{schema}.notes"
-        connection.execute("SELECT pg_advisory_xact_lock(1)")  # two that make a table at once disturb each other
-        connection.execute(f"CREATE TABLE IF NOT EXISTS {table} (run INTEGER, step INTEGER)")
-    connection.execute(f"INSERT INTO {table} VALUES ({run}, {step})")
-    return int(connection.execute(f"SELECT count(*) FROM {table} WHERE run = {run}").fetchone()[0])
+    mark = "?" if isinstance(connection, sqlite3.Connection) else "%s"
+    if mark == "%s":  # PostgreSQL does not make one table twice at the same time
+        connection.execute("SELECT pg_advisory_xact_lock(7)")
+    connection.execute("CREATE TABLE IF NOT EXISTS notes (run INTEGER, step INTEGER)")
+    connection.execute(f"INSERT INTO notes VALUES ({mark}, {mark})", (run, step))
+    return int(connection.execute(f"SELECT count(*) FROM notes WHERE run = {mark}", (run,)).fetchone()[0])
 
 
 def steps(ctx: Any, run: int = 0) -> Any:
@@ -41,6 +35,10 @@ async def gathers(ctx: Any, run: int = 0) -> int:
     return sum(values)
 
 
+def notes(ctx: Any) -> Any:
+    return [(yield ctx.transaction(note, 1, 1)), (yield ctx.transaction(note, 1, 2))]
+
+
 def mixed(ctx: Any, run: int = 0) -> Any:
     """Some of everything; the rows that it writes are counted by each of its transactions."""
     first = yield ctx.begin_rpc("steps", run)
@@ -53,8 +51,5 @@ def mixed(ctx: Any, run: int = 0) -> Any:
 
 
 def register(client: Resonate) -> None:
-    global schema
-    database = client._core.settings.database
-    schema = "" if database is None else database.schema
-    for func in (steps, gathers, mixed, add):
+    for func in (steps, gathers, mixed, notes, add):
         client.register(func)

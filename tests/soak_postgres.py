@@ -1,285 +1,423 @@
-"""`python -m tests.soak_postgres --seconds 300 --seed 1`: everything over one PostgreSQL, and any of it may die.
+"""`python -m tests.soak_postgres --minutes 5 --seed 1`: everything around a PostgreSQL fails, again and again.
 
-Two servers and four workers (two on the database, two over the servers) run programs, while
-every few seconds a worker or server is killed or stopped for longer than its lease, sessions are
-terminated, or the database restarts. Ends with an AssertionError if a run that was acknowledged is
-lost or has another result, a finished step runs again, a transaction happens twice, or anything
-is left over. `postgres/test_soak.py` is a short one.
+A cluster, two servers, two workers straight on the database and two over the servers, all of
+them processes; callers that begin runs without a pause. Every few seconds, as the seed has it,
+one of `Soak.NUISANCES` happens. In the end every run has its one right result, no step was
+started by the owner of its execution after its result was stored, the rows of `ctx.transaction`
+are there once, and nothing is left over. Ends with an AssertionError that names the seed else.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import shutil
 import signal
-import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, LiteralString, Self
 
 import psycopg
 from msgspec import Struct
 
-import resonate
 from resonate import Resonate
-from resonate.errors import OutcomeUnknown, StorageUnavailable
-from resonate.handle import Handle
-from resonate.protocol.footprint import Footprint
-from resonate.storage.postgres.location import parse
-from resonate.storage.postgres.storage import PostgresStorage
-from tests.postgres.cluster import Cluster
-from tests.soak_worker import expected
+from resonate.errors import ResonateStoreError
+from resonate.protocol.records import PENDING
+from resonate.storage import codec
+from tests.postgres.cluster import Cluster, free_port
+from tests.postgres.soak_worker import DIRECT, REMOTE, STEPS, TABLES, result_of_order, result_of_trip
 
-REPOSITORY: Final = Path(__file__).parents[1]
-SOURCE: Final = Path(resonate.__file__).parents[1]
+TTL: Final = 3
+"""Seconds of the leases."""
 
-TTL: Final = 2
-"""Seconds of a lease."""
+PAUSES: Final = (1.0, 4.0)
+"""Seconds between two nuisances, at least and at most."""
 
-OPEN: Final = 24
-"""Runs that are under way at the same time."""
+CALLERS: Final = 6
+"""Runs under way at the same time."""
 
-PATIENCE: Final = 120.0
-"""Seconds in which every run has to end once nothing is broken any more."""
-
-SAME_TIME: Final = 0.1
-"""Seconds by which the clock of a service may differ from the database's."""
+PATIENCE: Final = 60.0
+"""Seconds after the last nuisance in which everything has to end."""
 
 
-class Report(Struct, frozen=True):
-    """What happened in a soak."""
-
-    runs: int
-    events: dict[str, int]
-    steps: int
-    repeated: int
-    """Steps that ran more than once before they had a result."""
+SLOW: Final = 12.0
+"""Seconds from which a run is shown, together with what happened when."""
 
 
-class Process:
-    """A server or worker that is started again whenever it dies.
+class Figures(Struct):
+    """What happened.
 
-    Args:
-        command: of Python, such as `-m`, `tests.soak_worker`, ...
+    Attributes:
+        runs: how many were begun; all of them ended well.
+        seconds: how long runs were begun.
+        nuisances: how often each happened.
+        refused: calls that were answered with an error and made again.
+        steps: how many were started.
+        repeated: steps that started again because their result was not stored.
+        stale: steps started by a worker that had lost the execution while it stood still.
+        median, longest: seconds that a run took.
     """
 
-    def __init__(self, *command: str) -> None:
-        self._command = command
-        self._process = self._start()
+    runs: int
+    seconds: float
+    nuisances: dict[str, int]
+    refused: int
+    steps: int
+    repeated: int
+    stale: int
+    median: float
+    longest: float
 
-    def kill(self) -> None:
-        """Kill it and start its successor."""
-        self._process.kill()
-        self._process.wait()
-        self._process = self._start()
-
-    def stop_for(self, seconds: float) -> None:
-        """Let it do nothing for so long."""
-        self._process.send_signal(signal.SIGSTOP)
-        time.sleep(seconds)
-        self._process.send_signal(signal.SIGCONT)
-
-    def end(self) -> None:
-        """Kill it. Idempotent."""
-        self._process.kill()
-        self._process.wait()
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", sys.executable, *self._command],
-            cwd=REPOSITORY,
-            env={**os.environ, "PYTHONPATH": str(SOURCE)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+    def __str__(self) -> str:
+        happened = ", ".join(f"{count} x {name}" for name, count in sorted(self.nuisances.items()))
+        return (
+            f"{self.runs} runs in {self.seconds:.0f} s ({self.runs / self.seconds:.1f}/s; median {self.median:.2f} s, "
+            f"longest {self.longest:.1f} s), {self.steps} steps, {self.repeated} unfinished ones repeated, "
+            f"{self.stale} by workers that had lost them, {self.refused} calls made again; {happened}; nothing lost"
         )
 
 
-class Soak:
-    """One cluster with all that runs over it.
+class Process:
+    """A process that is killed and stopped; what it says is in a file.
 
     Args:
-        seed: chooses what happens when.
+        arguments: of Python.
+        log: where its errors go.
     """
 
-    def __init__(self, seed: int) -> None:
-        self._random = Random(seed)
-        self._cluster = Cluster()
-        self._cluster.start()
-        self._events: Counter[str] = Counter()
-        self._over = threading.Event()
-        """Nothing is to break any more."""
-        with psycopg.connect(self._cluster.url, autocommit=True) as session:
-            session.execute("CREATE TABLE notes (id text, at timestamptz)")
-            session.execute("CREATE TABLE booked (run int)")
-        url = self._cluster.url
-        self._client = Resonate(url=url, group="client", ttl=TTL)
-        self._client.start()
-        ports = [_free_port() for _ in range(2)]
-        self._servers = [Process(*_serve(url, port)) for port in ports]
-        homes = [(url, "direct"), (url, "direct"), *((f"http://127.0.0.1:{port}", "served") for port in ports)]
-        self._workers = [Process("-m", "tests.soak_worker", home, group, str(TTL), url) for home, group in homes]
+    def __init__(self, arguments: list[str], log: Path) -> None:
+        self.arguments = arguments
+        self._log = log
+        self.start()
 
-    def run(self, seconds: float) -> Report:
-        """Have runs under way for so long while things break; then all is to end as it should."""
-        load = ThreadPoolExecutor(1).submit(self._load, time.monotonic() + seconds)
-        # what is started ends with the thread that started it, so things break on this one
-        while not load.done() and not self._over.wait(self._random.uniform(0.5, 3)):
-            self._break_one()
-        return self._judge(load.result())
+    def start(self) -> None:
+        """Start it (again)."""
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, *self.arguments],
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                stdin=subprocess.PIPE,  # a worker ends with us
+                stderr=log,
+                cwd=self._log.parent,
+            )
 
-    def close(self) -> None:
-        """End and remove everything. Idempotent."""
-        for process in (*self._workers, *self._servers):
-            process.end()
-        self._client.stop()
-        self._cluster.remove()
+    def kill(self) -> None:
+        """End it without a word. Idempotent."""
+        self.process.kill()
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
 
-    # ---- the load ------------------------------------------------------------------------------
-
-    def _load(self, until: float) -> int:
-        """Have runs under way until then, and wait for all; returns how many there were."""
-        handles: deque[Handle[Any]] = deque()
-        begun = 0
+    def stand_still(self, seconds: float) -> None:
+        """Stop it for a while."""
+        self.process.send_signal(signal.SIGSTOP)
         try:
-            while time.monotonic() < until:
-                handles.append(self._begin(begun))
-                begun += 1
-                if len(handles) >= OPEN:
-                    self._check(handles.popleft())
+            time.sleep(seconds)
         finally:
-            self._over.set()
-        while handles:
-            self._check(handles.popleft())
-        return begun
+            self.process.send_signal(signal.SIGCONT)
 
-    def _begin(self, run: int) -> Handle[Any]:
-        """Begin a run; once this returns it may not be lost."""
+    def check(self) -> None:
+        """It must not have ended by itself."""
+        code = self.process.poll()
+        assert code is None, f"{self.arguments} ended with {code}:\n{self._log.read_text()[-3000:]}"
+
+
+class Soak:
+    """All of it.
+
+    Args:
+        seed: of what happens when and to whom.
+        pauses: seconds between two nuisances, at least and at most.
+    """
+
+    def __init__(self, seed: int, pauses: tuple[float, float]) -> None:
+        self.random = Random(seed)
+        self._pauses = pauses
+        self.nuisances: Counter[str] = Counter()
+        self.refused = 0
+        self.took: list[tuple[float, str, float]] = []
+        self.times: list[str] = []
+        self._began = time.monotonic()
+        self.runs: list[str] = []
+        self.wrong: list[str] = []
+        self._over = threading.Event()
+        self._lock = threading.Lock()
+        self._stack = contextlib.ExitStack()
+        self._addresses = [f"http://127.0.0.1:{free_port()}" for _ in range(2)]
+        self._processes: list[Process] = []
+        self._made = 0
+        self._dead: list[str] = []
+        self.directory = Path(tempfile.mkdtemp(prefix="resonate-soak-"))
+
+    def __enter__(self) -> Self:
+        with self._stack as stack:
+            self.cluster = Cluster()
+            stack.callback(self.cluster.remove)
+            self.cluster.start()
+            with self.session() as session:
+                session.execute(TABLES)
+            self.url = f"{self.cluster.url}?application_name=resonate-soak"
+            stack.callback(self._end)
+            self.servers = [self._server(number) for number in range(2)]
+            self.workers = [self._worker(number) for number in range(4)]
+            self.clients = [
+                stack.enter_context(Resonate(url=url, group=f"callers-{number}"))
+                for number, url in enumerate((self.url, *self._addresses))
+            ]
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self._over.set()
+        self._stack.close()
+        if kind is None:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def session(self) -> psycopg.Connection[Any]:
+        """A session of the soak's own."""
+        return psycopg.connect(self.cluster.url, autocommit=True, connect_timeout=10)
+
+    def run(self, seconds: float) -> Figures:
+        """Begin runs for so long while things happen, and see how it ends."""
+        callers = [threading.Thread(target=self._call, args=(number,), daemon=True) for number in range(CALLERS)]
+        to_come: list[str] = []
+        self._began = began = time.monotonic()
+        for caller in callers:
+            caller.start()
+        while (left := began + seconds - time.monotonic()) > 0:
+            if self._over.wait(min(self.random.uniform(*self._pauses), left)):
+                break
+            if not to_come:  # each once before one comes again
+                to_come = self.random.sample(list(self.NUISANCES), len(self.NUISANCES))
+            name = to_come.pop()
+            self.nuisances[name] += 1
+            self.times.append(f"{time.monotonic() - began:.1f} {name}")
+            self.NUISANCES[name](self)
+            for process in (*self.servers, *self.workers):
+                process.check()
+        self._over.set()
+        lasted = time.monotonic() - began
+        until = time.monotonic() + PATIENCE
+        for caller in callers:
+            caller.join(max(0.0, until - time.monotonic()))
+        assert not self.wrong, self.wrong
+        assert not any(caller.is_alive() for caller in callers), "runs that were begun do not end"
+        return self._judge(lasted, until)
+
+    # ---- the load ----------------------------------------------------------------------------------
+
+    def _call(self, number: int) -> None:
+        count = 0
+        while not self._over.is_set():
+            run = number * 1_000_000 + count
+            count += 1
+            try:
+                began = time.monotonic()
+                self._one(self.clients[number % len(self.clients)], run)
+                self.took.append((time.monotonic() - began, name_of(run), began - self._began))
+            except BaseException as error:
+                self.wrong.append(f"{name_of(run)}: {error!r}")
+                self._over.set()
+
+    def _one(self, client: Resonate, run: int) -> None:
+        """Begin a run until that is acknowledged, and wait for its result."""
+        id, (func, group, expected) = name_of(run), kind_of(run)
+        caller = client.options(target=group)
+        result = self._insist(lambda: caller.begin_rpc(id, func, run).result(PATIENCE))
+        assert result == expected, f"{result} instead of {expected}"
+        with self._lock:
+            self.runs.append(id)
+
+    def _insist(self, ask: Callable[[], Any]) -> Any:
+        until = time.monotonic() + 2 * PATIENCE
         while True:
             try:
-                return self._client.options(target="direct").begin_rpc(f"order-{run}", "order", run)
-            except (StorageUnavailable, OutcomeUnknown):
-                self._events["not acknowledged"] += 1  # beginning it again is safe
+                return ask()
+            except ResonateStoreError:
+                with self._lock:
+                    self.refused += 1
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.05)
 
-    def _check(self, handle: Handle[Any]) -> None:
-        run = int(handle.id.partition("-")[2])
-        found = handle.result(timeout=PATIENCE)
-        assert found == expected(run), f"{handle.id} gave {found} instead of {expected(run)}"
+    # ---- what happens ------------------------------------------------------------------------------
 
-    # ---- what breaks ---------------------------------------------------------------------------
+    def _kill_worker(self) -> None:
+        number = self.random.randrange(len(self.workers))
+        self.workers[number].kill()
+        if self.random.random() < 0.5:  # a new life of the same process, or another process
+            self.workers[number].start()
+        else:
+            *_, group, pid, _, _ = self.workers[number].arguments
+            self._dead.append(f"{group}/{pid}")
+            self.workers[number] = self._worker(number)
 
-    def _break_one(self) -> None:
-        random = self._random
-        events: dict[str, Callable[[], object]] = {
-            "worker killed": lambda: random.choice(self._workers).kill(),
-            "server killed": lambda: random.choice(self._servers).kill(),
-            "worker stopped": lambda: random.choice(self._workers).stop_for(TTL * 1.5),
-            "server stopped": lambda: random.choice(self._servers).stop_for(TTL * 1.5),
-            "sessions terminated": self._terminate,
-            "database restarted": lambda: self._cluster.restart("fast"),
-            "database crashed": lambda: self._cluster.restart("immediate"),
-        }
-        weights = [5, 3, 2, 2, 6, 1, 1]
-        (event,) = random.choices(list(events), weights)
-        events[event]()
-        self._events[event] += 1
+    def _kill_server(self) -> None:
+        server = self.random.choice(self.servers)
+        server.kill()
+        time.sleep(self.random.choice((0.0, 1.0)))
+        server.start()
 
-    def _terminate(self) -> None:
-        with psycopg.connect(self._cluster.url, autocommit=True) as session:
-            rows = session.execute(
-                "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+    def _worker_stands_still(self) -> None:
+        self.random.choice(self.workers).stand_still(TTL + 1)
+
+    def _server_stands_still(self) -> None:
+        self.random.choice(self.servers).stand_still(TTL + 1)
+
+    def _end_sessions(self) -> None:
+        with self.session() as session:
+            found = session.execute(
+                "SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
             ).fetchall()
-            for (pid,) in self._random.sample(rows, min(len(rows), self._random.randint(1, 6))):
+            for (pid,) in self.random.sample(found, min(len(found), self.random.randint(1, 6))):
                 session.execute("SELECT pg_terminate_backend(%s)", (pid,))
 
-    # ---- the end -------------------------------------------------------------------------------
+    def _restart(self) -> None:
+        self.cluster.restart("fast")
 
-    def _judge(self, begun: int) -> Report:
-        with psycopg.connect(self._cluster.url, autocommit=True) as session:
-            booked = Counter(run for (run,) in session.execute("SELECT run FROM booked"))
-            assert booked == Counter(range(begun)), f"booked wrongly: {_difference(booked, begun)}"
-            notes = session.execute("SELECT id, extract(epoch FROM at)::float FROM notes").fetchall()
-            self._settle_down(session)
-        settled = self._settled()
-        late = [(id, at - settled[id]) for id, at in notes if at > settled[id] + SAME_TIME]
-        times = Counter(id for id, _ in notes)
-        again = [(id, by) for id, by in late if times[id] > 1]
-        assert not again, f"steps that ran again after they had a result, and by how many seconds: {again[:10]}"
-        assert not late, f"steps that ran once, but after their result as the service's clock has it: {late[:10]}"
-        return Report(begun, dict(self._events), len(times), sum(times.values()) - len(times))
+    def _crash(self) -> None:
+        self.cluster.restart("immediate")
 
-    def _settle_down(self, session: psycopg.Connection[Any]) -> None:
-        """Wait until nothing is under way; nothing may be left for ever."""
-        until = time.monotonic() + PATIENCE
-        left: dict[str, Any] = {"": ()}
-        queries = {
-            "tasks": "SELECT id, state FROM resonate.tasks WHERE state <> 'fulfilled'",
-            "offers": "SELECT id FROM resonate.outbox WHERE kind = 'execute'",  # news for the dead goes with its tree
-            "obligations": "SELECT * FROM resonate.obligations",
-        }
-        while left:
-            assert time.monotonic() < until, f"left over: {left}"
-            left = {name: found for name, query in queries.items() if (found := session.execute(query).fetchmany(10))}
+    NUISANCES: Final[dict[str, Callable[[Soak], None]]] = {
+        "worker killed": _kill_worker,
+        "server killed": _kill_server,
+        "worker stopped": _worker_stands_still,
+        "server stopped": _server_stands_still,
+        "sessions ended": _end_sessions,
+        "database restarted": _restart,
+        "database crashed": _crash,
+    }
+
+    # ---- the end -----------------------------------------------------------------------------------
+
+    def _judge(self, lasted: float, until: float) -> Figures:
+        assert len(set(self.runs)) == len(self.runs)
+        with Resonate(url=self.url, group="judge") as judge:
+            for id in self.runs:
+                expected = kind_of(int(id.partition("-")[2]))[2]
+                assert judge.get(id).result(PATIENCE) == expected, f"{id} has two results"
+        with self.session() as session:
+            self._nothing_left(session, until)
+            self._rows_once(session)
+            steps, repeated, stale = self._judge_steps(session)
+        took = sorted(self.took)
+        if took[-1][0] > SLOW:
+            slow = [f"{id} begun at {began:.1f} took {seconds:.1f} s" for seconds, id, began in took if seconds > SLOW]
+            print(f"slow: {slow}; {self.times}")
+        return Figures(
+            len(self.runs),
+            lasted,
+            dict(self.nuisances),
+            self.refused,
+            steps,
+            repeated,
+            stale,
+            took[len(took) // 2][0],
+            took[-1][0],
+        )
+
+    def _nothing_left(self, session: psycopg.Connection[Any], until: float) -> None:
+        """No execution that is not over, no message, no awaiter that is still to be resumed, no pending promise."""
+        left: dict[str, list[Any]] = {}
+        while time.monotonic() < until:
+            left = {table: session.execute(query, {"dead": self._dead}).fetchall() for table, query in LEFT.items()}
+            if not any(left.values()):
+                return
             time.sleep(0.1)
+        raise AssertionError(f"left over: {left}; not there any more: {self._dead}")
 
-    def _settled(self) -> dict[str, float]:
-        """When each promise was settled, seconds since the epoch."""
-        storage = PostgresStorage(parse(self._cluster.url))
-        try:
-            transaction = storage.begin(lambda: Footprint(set(), set(), set()))
-            rows = [row.promise for row in transaction.promises(None)]
-            transaction.rollback()
-        finally:
-            storage.close()
-        pending = [promise.id for promise in rows if promise.settled_at is None]
-        assert not pending, f"still pending: {pending[:10]}"
-        return {promise.id: promise.settled_at / 1000 for promise in rows if promise.settled_at is not None}
+    def _rows_once(self, session: psycopg.Connection[Any]) -> None:
+        orders = [int(id.partition("-")[2]) for id in self.runs if id.startswith("order")]
+        rows = session.execute("SELECT run, number FROM soak.rows").fetchall()
+        assert sorted(rows) == sorted((run, number) for run in orders for number in range(STEPS)), "rows differ"
+
+    def _judge_steps(self, session: psycopg.Connection[Any]) -> tuple[int, int, int]:
+        """How many steps there were, how many repeated, and how many by a worker that had lost them."""
+        started, stale, finished = Counter[tuple[str, int]](), 0, []
+        query = "SELECT id, attempt, pid, held, state, task_state, task FROM soak.started"
+        for id, attempt, pid, held, state, task_state, task in session.execute(query):
+            version = codec.decode_task(id, task_state, bytes(task)).version
+            if held < version:
+                stale += 1
+            elif state not in (None, PENDING):
+                finished.append(f"{id} by {pid}, version {held}, {state}")
+            started[id, attempt] += 1
+        assert not finished, f"steps started although their results were stored: {finished}"
+        return len(started), started.total() - len(started), stale
+
+    # ---- processes ---------------------------------------------------------------------------------
+
+    def _end(self) -> None:
+        for process in self._processes:
+            process.kill()
+
+    def _server(self, number: int) -> Process:
+        port = self._addresses[number].rpartition(":")[2]
+        arguments = ["--url", self.url, "--server-port", port, "--observability-metrics-port", "0"]
+        process = Process(["-m", "resonate.cli", "serve", *arguments], self.directory / f"server-{number}")
+        self._processes.append(process)
+        return process
+
+    def _worker(self, number: int) -> Process:
+        """Two are straight on the database and two over a server each."""
+        self._made += 1
+        url, group = (self.url, DIRECT) if number < 2 else (self._addresses[number - 2], REMOTE)
+        pid = f"worker-{number}-{self._made}"
+        arguments = [url, group, pid, self.cluster.url, str(TTL)]
+        process = Process(["-m", "tests.postgres.soak_worker", *arguments], self.directory / f"worker-{number}")
+        self._processes.append(process)
+        return process
 
 
-def soak(seconds: float, seed: int) -> Report:
-    """A whole soak.
+LEFT: Final[dict[str, LiteralString]] = {
+    "tasks": "SELECT id, state FROM resonate.tasks WHERE state <> 'fulfilled' LIMIT 10",
+    "promises": "SELECT id, state FROM resonate.promises WHERE state = 'pending' LIMIT 10",
+    # news for a process that is no more waits for its next life, which does not come here
+    "outbox": "SELECT kind, id, channel FROM resonate.outbox WHERE NOT channel = ANY(%(dead)s) LIMIT 10",
+    "obligations": "SELECT awaited, awaiter FROM resonate.obligations LIMIT 10",
+}
+"""What has to be empty in the end."""
+
+
+def kind_of(run: int) -> tuple[str, str, list[Any]]:
+    """The function of a run, its group and its result."""
+    return ("trip", REMOTE, result_of_trip(run)) if run % 3 == 0 else ("order", DIRECT, result_of_order(run))
+
+
+def name_of(run: int) -> str:
+    """The id of a run."""
+    return f"{kind_of(run)[0]}-{run}"
+
+
+def soak(seconds: float, seed: int, pauses: tuple[float, float] = PAUSES) -> Figures:
+    """One soak of so many seconds.
 
     Raises:
-        AssertionError: something was lost, repeated or left over; says what.
+        AssertionError: something was lost, repeated or left over; names the seed and where the logs are.
     """
-    running = Soak(seed)
+    made = Soak(seed, pauses)
     try:
-        return running.run(seconds)
-    finally:
-        running.close()
-
-
-def _difference(booked: Counter[int], begun: int) -> dict[int, int]:
-    return {run: booked[run] for run in {*booked, *range(begun)} if booked[run] != 1}
-
-
-def _serve(url: str, port: int) -> list[str]:
-    options = ["--server-port", str(port), "--observability-metrics-port", "0"]
-    return ["-m", "resonate.cli", "serve", "--url", url, *options]
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+        with made:
+            return made.run(seconds)
+    except AssertionError as error:
+        raise AssertionError(f"seed {seed}, after {dict(made.nuisances)}, logs in {made.directory}: {error}") from error
 
 
 def main() -> None:
+    """Read the arguments, soak, print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=300)
+    parser.add_argument("--minutes", type=float, default=5)
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
-    report = soak(given.seconds, given.seed)
-    happened = ", ".join(f"{event} {times}x" for event, times in sorted(report.events.items()))
-    print(f"{report.runs} runs, {report.steps} steps, {report.repeated} unfinished steps repeated, nothing lost")
-    print(happened)
+    print(f"seed {given.seed}: {soak(given.minutes * 60, given.seed)}")
 
 
 if __name__ == "__main__":

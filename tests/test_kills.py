@@ -9,29 +9,22 @@ from pathlib import Path
 import pytest
 
 from resonate.testing import kill_at_every_write, kill_at_random
-from tests import databases
 
 PROGRAM = "tests.kill_programs"
 
 
-@pytest.fixture(params=["file", "postgres"])
-def url(request: pytest.FixtureRequest) -> str | None:
-    """Where to have the places: a database, or None for files."""
-    return databases.bare(databases.url()) if request.param == "postgres" else None
-
-
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(("func", "result"), [("steps", 3), ("gathers", 6)])
-def test_a_worker_killed_at_any_of_its_writes_is_continued_by_the_next(func: str, result: int, url: str | None) -> None:
-    report = kill_at_every_write(PROGRAM, func, url=url)
+def test_a_worker_killed_at_any_of_its_writes_is_continued_by_the_next(func: str, result: int) -> None:
+    report = kill_at_every_write(PROGRAM, func)
 
     assert report.results == [result] * (2 * report.writes + 1)
     assert report.kills >= 6
 
 
 @pytest.mark.timeout(120)
-def test_workers_killed_at_random_lose_nothing_and_repeat_no_finished_step(url: str | None) -> None:
-    report = kill_at_random(PROGRAM, "mixed", runs=12, workers=3, kills=6, seed=7, url=url)
+def test_workers_killed_at_random_lose_nothing_and_repeat_no_finished_step() -> None:
+    report = kill_at_random(PROGRAM, "mixed", runs=12, workers=3, kills=6, seed=7)
 
     assert report.results == [[[1, 2, 3], 3 + run, 4 * run + 6] for run in range(12)]
     assert report.kills >= 1

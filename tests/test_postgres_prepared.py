@@ -9,7 +9,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from resonate.storage.postgres.failures import is_lost
+from resonate.storage.base import Conflict
+from resonate.storage.postgres.failures import is_lost, translate
 from resonate.storage.postgres.prepared import USES, Prepared
 from tests import databases
 
@@ -101,6 +102,36 @@ def test_an_error_is_that_of_psycopg_and_leaves_the_session_usable(prepared: Pre
 
     assert failed.value.sqlstate == "22012"
     assert prepared.run(statement, (1,)) == [(1,)]
+
+
+def test_statements_that_somebody_has_dropped_are_prepared_again(
+    session: psycopg.Connection[Any], prepared: Prepared
+) -> None:
+    statement = "SELECT %s::bigint"
+    used(prepared, statement, (1,))
+    assert prepared.run(statement, (1,)) == [(1,)]
+    session.execute("DEALLOCATE ALL")
+
+    assert prepared.run(statement, (2,)) is None, "psycopg carries it out this time"
+    used(prepared, statement, (1,))
+    assert prepared.run(statement, (3,)) == [(3,)]
+
+
+def test_a_dropped_statement_in_a_transaction_has_that_begun_anew(
+    session: psycopg.Connection[Any], prepared: Prepared
+) -> None:
+    statement = "SELECT %s::bigint"
+    used(prepared, statement, (1,))
+    assert prepared.run(statement, (1,)) == [(1,)]
+    session.execute("DEALLOCATE ALL")
+    session.execute("BEGIN")
+
+    with pytest.raises(psycopg.Error) as failed:
+        prepared.run(statement, (2,))
+
+    assert isinstance(translate(failed.value, "here"), Conflict)
+    assert prepared.command("ROLLBACK")
+    assert session.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
 
 
 def test_a_session_that_was_ended_is_lost(session: psycopg.Connection[Any], prepared: Prepared) -> None:

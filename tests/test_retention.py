@@ -39,6 +39,7 @@ from tests import databases
 from tests.files import emptied
 from tests.homes import until
 from tests.own_store import OwnSource, OwnStore
+from tests.state_worker import opened
 
 WEEK = 7 * 86_400_000
 DAY = 86_400_000
@@ -84,6 +85,18 @@ class Shop:
         """Let the background purging do all it wants to do now; how many batches it took."""
         self.service.purger.next_at = 0.0
         return next(n for n in count() if not self.service.purger.beat(self.service.now()))
+
+
+def url_of(kind: str, directory: Path) -> str:
+    """A place that nobody has used yet, in a file or a database."""
+    if kind == "postgres":
+        return f"{databases.fresh_url()}&options=-csynchronous_commit%3Doff"
+    return f"sqlite:///{directory}/app.db?synchronous=off"
+
+
+@pytest.fixture(params=["file", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return url_of(request.param, tmp_path)
 
 
 @pytest.fixture(params=STORAGES)
@@ -199,9 +212,8 @@ def test_a_large_tree_goes_in_several_transactions_and_its_root_last(kind: str) 
     assert [root for _, root in left] == [True, True, True, False]
 
 
-def test_a_purge_cut_in_the_middle_is_finished_by_the_next_start(tmp_path: Path) -> None:
-    location = Location(f"{tmp_path}/app.db", synchronous="off")
-    storage = SqliteStorage(location)
+def test_a_purge_cut_in_the_middle_is_finished_by_the_next_start(url: str) -> None:
+    storage = opened(url)
     shop = Shop(storage)
     shop.create("a")
     for n in range(2 * BATCH):
@@ -213,7 +225,7 @@ def test_a_purge_cut_in_the_middle_is_finished_by_the_next_start(tmp_path: Path)
     assert shop.service.purger.beat(shop.service.now())
     storage.close()
 
-    again = Shop(SqliteStorage(location))
+    again = Shop(opened(url))
     assert again.exists("a")
     again.pass_time(WEEK + 1)
     again.purge()
@@ -232,7 +244,7 @@ TREES = st.lists(
 and how long that takes."""
 
 
-@pytest.mark.parametrize("kind", STORAGES)
+@pytest.mark.parametrize("kind", ["memory", "sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
 @given(plan=TREES, wait=st.sampled_from([DAY, WEEK, 2 * WEEK]))
 def test_exactly_the_finished_trees_go_whatever_their_shape(kind: str, plan: list[Any], wait: int) -> None:
     shop = Shop(STORAGES[kind]())
@@ -265,16 +277,8 @@ def test_exactly_the_finished_trees_go_whatever_their_shape(kind: str, plan: lis
 
 
 @pytest.fixture(params=["memory", "file", "postgres"])
-def home(request: pytest.FixtureRequest, tmp_path: Path) -> str | None:
-    """A URL, of a place where nothing is yet."""
-    if request.param == "postgres":
-        return databases.fresh_url()
-    return None if request.param == "memory" else f"sqlite:///{tmp_path}/app.db?synchronous=off"
-
-
-@pytest.fixture
-def client(home: str | None) -> Iterator[Resonate]:
-    client = Resonate(url=home)
+def client(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Resonate]:
+    client = Resonate(url=None if request.param == "memory" else url_of(request.param, tmp_path))
     yield client
     client.stop()
 
@@ -372,9 +376,8 @@ def test_purging_from_an_event_loop_is_awaited() -> None:
     assert asyncio.run(main()) == [1, 2]
 
 
-@pytest.mark.parametrize("home", ["file", "postgres"], indirect=True)
-def test_what_another_process_purged_starts_anew_here_too(home: str) -> None:
-    here, there = Resonate(url=home), Resonate(url=home)
+def test_what_another_process_purged_starts_anew_here_too(url: str) -> None:
+    here, there = Resonate(url=url), Resonate(url=url)
     ran = counting(here)
     assert here.run("o", "order") == 1
 
@@ -402,8 +405,8 @@ def test_a_store_of_ones_own_cannot_purge_and_takes_no_retention() -> None:
 # In a running program.
 
 
-def test_a_running_client_deletes_what_is_over_by_itself(home: str | None) -> None:
-    client = Resonate(url=home, retention=timedelta(milliseconds=1))
+def test_a_running_client_deletes_what_is_over_by_itself(url: str) -> None:
+    client = Resonate(url=url, retention=timedelta(milliseconds=1))
     counting(client)
     client.run("o", "order")
 

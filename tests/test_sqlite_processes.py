@@ -40,12 +40,12 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Starts `python -m tests.sqlite_worker ...`; what is left at the end is killed."""
+    """Starts `python -m tests.state_worker ...`; what is left at the end is killed."""
     processes: list[subprocess.Popen[str]] = []
 
     def start(*arguments: object) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.sqlite_worker", *map(str, arguments)],
+            [sys.executable, "-m", "tests.state_worker", *map(str, arguments)],
             cwd=REPOSITORY,
             env={**os.environ, "PYTHONPATH": str(SOURCE)},
             stdin=subprocess.PIPE,

@@ -32,7 +32,7 @@ def binaries() -> Path | None:
     """Where PostgreSQL's programs are; None if it is not installed."""
     found = shutil.which("initdb")
     if found is not None:
-        return Path(found).resolve().parent
+        return Path(found).resolve().parent  # where the others are, too, if this is a link
     installed = sorted(glob.glob("/usr/lib/postgresql/*/bin"), key=lambda path: int(path.split("/")[-2]))
     return Path(installed[-1]) if installed else None
 
@@ -42,19 +42,19 @@ class Cluster:
 
     Args:
         durable: whether a commit waits for the disk.
-        of: the running cluster that this one is to be a replica of.
+        replica_of: a server that runs, which this one is to follow until it is promoted.
         settings: of postgresql.conf, by name.
 
     Attributes:
         url: of its database, without a schema.
     """
 
-    def __init__(self, durable: bool = False, of: Cluster | None = None, **settings: object) -> None:
+    def __init__(self, durable: bool = False, replica_of: Cluster | None = None, **settings: object) -> None:
         found = binaries()
         assert found is not None, "PostgreSQL is not installed (Debian: apt-get install postgresql)"
         self._binaries = found
         self.directory = Path(tempfile.mkdtemp(prefix="resonate-postgres-"))
-        self.port = _free_port()
+        self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._settings: dict[str, object] = {
             "port": self.port,
@@ -68,11 +68,10 @@ class Cluster:
         }
         if os.geteuid() == 0:
             shutil.chown(self.directory, "postgres")
-        if of is None:
+        if replica_of is None:
             self._run("initdb", "-D", self.data, "-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N")
         else:
-            source = f"host=127.0.0.1 port={of.port} user={USER}"
-            self._run("pg_basebackup", "-D", self.data, "-d", source, "-R", "-X", "stream", "-c", "fast")
+            self._run("pg_basebackup", "-d", replica_of.url, "-D", self.data, "-R", "-X", "stream", "-c", "fast", "-N")
 
     @property
     def data(self) -> str:
@@ -121,6 +120,10 @@ class Cluster:
         self.stop(mode)
         self.start()
 
+    def promote(self) -> None:
+        """Make a replica a server of its own; returns once it can be written to."""
+        self._run("pg_ctl", "promote", "-D", self.data, "-w")
+
     def remove(self) -> None:
         """Stop it and delete everything. Idempotent."""
         self.stop("immediate")
@@ -153,7 +156,8 @@ def _as_user() -> list[str]:
     return ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])

@@ -14,9 +14,10 @@ import pytest
 
 from resonate import Context, Resonate
 from resonate.errors import OutcomeUnknown, ResonateStoreError, StorageUnavailable, StorageUnusable
-from resonate.storage.postgres import connection
+from resonate.storage.postgres import connection, watchdog
 from tests import databases
-from tests.postgres.cluster import USER, Cluster, binaries
+from tests.homes import until
+from tests.postgres.cluster import Cluster, binaries
 from tests.postgres.proxy import Proxy
 
 STEPS = 8
@@ -218,37 +219,6 @@ def test_whichever_message_is_lost_the_program_ends_and_no_finished_step_repeats
     journal.check()
 
 
-def test_after_a_failover_everything_goes_on_at_the_host_that_can_be_written_to(journal: Journal) -> None:
-    """A real one: a replica that the primary waits for, which is promoted when that one is gone."""
-    clusters = [Cluster()]
-    try:
-        first = clusters[0]
-        first.start()
-        clusters.append(Cluster(of=first))
-        second = clusters[1]
-        second.start()
-        with psycopg.connect(first.url, autocommit=True) as session:
-            session.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
-            session.execute("SELECT pg_reload_conf()")
-        hosts = f"127.0.0.1:{first.port},127.0.0.1:{second.port}"
-        client = journal.client(f"postgresql://{USER}@{hosts}/postgres")
-        before = {run: client.run(f"before-{run}", "program", f"before-{run}") for run in range(5)}
-        handles = [client.begin_run(f"run-{number}", "program", f"run-{number}") for number in range(20)]
-
-        first.stop("immediate")
-        with psycopg.connect(second.url, autocommit=True) as session:
-            session.execute("SELECT pg_promote()")
-            session.execute("ALTER SYSTEM RESET synchronous_standby_names")
-            session.execute("SELECT pg_reload_conf()")
-
-        assert [handle.result(timeout=40) for handle in handles] == [RESULT] * 20
-        assert [client.get(f"before-{run}").result(timeout=5) for run in before] == [RESULT] * 5
-        client.stop()
-    finally:
-        for cluster in clusters:
-            cluster.remove()
-
-
 def test_a_network_that_is_away_for_a_moment_is_waited_for(journal: Journal) -> None:
     proxy = Proxy(databases.port())
     client = journal.client(proxy.url(databases.fresh_url()))
@@ -262,6 +232,55 @@ def test_a_network_that_is_away_for_a_moment_is_waited_for(journal: Journal) -> 
 
     client.stop()
     proxy.close()
+    journal.check()
+
+
+def test_a_connection_on_which_no_answer_comes_any_more_is_ended_and_the_run_goes_on(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever stands between us takes what it is sent, and stays connected: no system notices that."""
+    monkeypatch.setattr(watchdog, "SILENCE", 0.3)
+    monkeypatch.setattr(watchdog, "CHECK", 0.05)
+    proxy = Proxy(databases.port())
+    client = journal.client(f"{proxy.url(databases.fresh_url())}&connect_timeout=2")
+    assert insist(client, "before") == RESULT
+    proxy.silent.set()
+    back = threading.Timer(1.0, proxy.silent.clear)  # for what is connected after that
+    back.start()
+
+    assert insist(client, "during") == RESULT
+
+    client.stop()
+    proxy.close()
+    journal.check()
+
+
+def test_a_statement_that_waits_for_a_lock_is_not_taken_for_one_without_an_answer(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watchdog, "SILENCE", 0.3)
+    monkeypatch.setattr(watchdog, "CHECK", 0.05)
+    looks: list[bool] = []
+    works_for = watchdog.Watchdog._works_for
+
+    def noted(self: watchdog.Watchdog, waiting: connection.Connection) -> bool:
+        looks.append(works_for(self, waiting))
+        return looks[-1]
+
+    monkeypatch.setattr(watchdog.Watchdog, "_works_for", noted)
+    url = databases.fresh_url()
+    client = journal.client(url)
+    insist(client, "first")
+    with psycopg.connect(databases.bare(url)) as other:
+        other.execute(f"LOCK TABLE {url.partition('schema=')[2]}.promises IN EXCLUSIVE MODE".encode())
+        waiting = threading.Thread(target=insist, args=(client, "second"))
+        waiting.start()
+        until(lambda: len(looks) >= 3)
+        assert all(looks)
+    waiting.join()
+
+    assert client.run("second", "program", "second") == RESULT
+    client.stop()
     journal.check()
 
 

@@ -24,7 +24,8 @@ finished step again::
         report = crash_at_every_checkpoint(order, cart)
         assert report.checkpoints == 4
 
-`kill_at_every_write` and `kill_at_random` start worker processes on a file and kill them with
+`kill_at_every_write` and `kill_at_random` start worker processes on a file, or on a
+PostgreSQL database given as `url`, and kill them with
 SIGKILL; nothing may be lost, and no finished step may run again::
 
     def test_orders_survive_kill_9():

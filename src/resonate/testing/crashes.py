@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import count
 from typing import Any
 
@@ -17,6 +18,7 @@ from msgspec import Struct
 
 from resonate.function import Function
 from resonate.protocol.records import PARENT, Promise
+from resonate.testing import schemas
 from resonate.testing.client import WorldClient
 from resonate.testing.network import Crashed, CrashPoint
 from resonate.testing.trace import START, WRITE
@@ -62,6 +64,7 @@ def crash_at_every_checkpoint(
     outside: Callable[[World], object] | None = None,
     seed: int | None = None,
     on_file: bool = False,
+    url: str | None = None,
 ) -> CrashReport:
     """Run `func(ctx, *args)` once in peace and twice per checkpoint with a crash there.
 
@@ -73,18 +76,43 @@ def crash_at_every_checkpoint(
         outside: called once per world: what people and other systems do, by `world.after`.
         seed: run in a `Simulation` of that seed instead of in a fixed order.
         on_file: keep state in an SQLite file (a temporary one for each run), which is opened anew after the crash.
+        url: keep state in this PostgreSQL database (`postgresql://...`), in a schema for each run, dropped at the end.
 
     Returns:
         What was seen.
 
     Raises:
+        ValueError: `url` is of something else, or names a schema.
         AssertionError: a run ended otherwise than the peaceful one, a recorded step ran
             again, or a step started before an earlier result was durable; with everything
             that happened in that run.
     """
     plain = func.func if isinstance(func, Function) else func
-    with tempfile.TemporaryDirectory(prefix="resonate-crashes-") as directory:
-        return _crash_everywhere(_Runner(plain, args, prepare, outside, seed, directory if on_file else None))
+    with _places(url, on_file=on_file) as places:
+        return _crash_everywhere(_Runner(plain, args, prepare, outside, seed, places))
+
+
+@contextmanager
+def _places(url: str | None, *, on_file: bool) -> Iterator[Callable[[], dict[str, str]]]:
+    """Gives, again and again, where the next world keeps its state; nothing of it is left at the end."""
+    numbers = count()
+    if url is not None:
+        schemas.check(url)
+        made: list[str] = []
+
+        def in_schema() -> dict[str, str]:
+            made.append(schemas.new_name())
+            return {"url": schemas.in_schema(url, made[-1])}
+
+        try:
+            yield in_schema
+        finally:
+            schemas.drop(url, made)
+    elif on_file:
+        with tempfile.TemporaryDirectory(prefix="resonate-crashes-") as directory:
+            yield lambda: {"file": f"{directory}/{next(numbers)}.db"}
+    else:
+        yield dict
 
 
 def _crash_everywhere(run: _Runner) -> CrashReport:
@@ -115,10 +143,9 @@ class _Runner:
         prepare: Callable[[WorldClient], object] | None,
         outside: Callable[[World], object] | None,
         seed: int | None,
-        directory: str | None,
+        places: Callable[[], dict[str, str]],
     ) -> None:
-        self._directory = directory
-        self._files = count()
+        self._places = places
         self._func = func
         self._args = args
         self._prepare = prepare
@@ -126,8 +153,8 @@ class _Runner:
         self._seed = seed
 
     def __call__(self, point: CrashPoint | None) -> _Run:
-        file = None if self._directory is None else f"{self._directory}/{next(self._files)}.db"
-        with World(file=file) if self._seed is None else Simulation(self._seed, file=file) as world:
+        place = self._places()
+        with World(**place) if self._seed is None else Simulation(self._seed, **place) as world:  # type: ignore[arg-type]
             if self._outside is not None:
                 self._outside(world)
             first = self._client(world)
@@ -138,7 +165,7 @@ class _Runner:
                 world.settle()
             except Crashed:
                 first.crash()
-                if file is not None:
+                if place:
                     world.reopen()
                 outcome = self._outcome(self._client(world))
                 world.settle()

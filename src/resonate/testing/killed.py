@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import signal
+import sqlite3
 import sys
 import threading
 from collections.abc import Callable
@@ -16,9 +17,11 @@ from typing import Any, Final
 
 from resonate.execution.call import STEPS, Call
 from resonate.execution.execution import Execution
+from resonate.protocol.ids import origin_of
 from resonate.protocol.records import PENDING
 from resonate.resonate import Resonate
-from resonate.settings import Settings
+from resonate.storage.postgres.location import Location
+from resonate.storage.sqlite.connection import Connection
 from resonate.testing.kills import GROUP
 
 TTL: Final = 1
@@ -29,98 +32,92 @@ def _serve(url: str, program: str, pid: str, journal: str, die_at: str, when: st
     note = os.open(journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     client = Resonate(url=url, group=GROUP, pid=pid, ttl=TTL)
     importlib.import_module(program).register(client)
-    watch = _Watch(note, int(die_at), when == "after")
-    for owner, name in _commits(client._core.settings):
-        setattr(owner, name, watch.over(getattr(owner, name)))
+    settings = client._core.settings
+    dying = _Dying(note, int(die_at), after=when == "after")
+    if settings.file is not None:
+        Connection.commit = dying.at(Connection.commit)  # type: ignore[method-assign]
+        state_of = _reader_of_file(settings.file.path)
+    else:
+        assert settings.database is not None
+        state_of = _watch_database(settings.database, dying)
     client.start()
-    _watch_steps(client, note)
+    _watch_steps(client, note, state_of)
     sys.stdin.read()
     client.stop()
 
 
-def _commits(settings: Settings) -> list[tuple[type, str]]:
-    """The methods whose return means that something is stored."""
-    if settings.file is not None:
-        from resonate.storage.sqlite.connection import Connection
+class _Dying:
+    """Notes each write of this process, and dies at one of them."""
 
-        return [(Connection, "commit")]
-    from resonate.storage.postgres.joint import JointTransaction
-    from resonate.storage.postgres.lane import Lane
-
-    return [(Lane, "_write"), (JointTransaction, "commit")]
-
-
-class _Watch:
-    """Notes each commit of this process, and dies at one of them."""
-
-    def __init__(self, note: int, die_at: int, after: bool) -> None:
+    def __init__(self, note: int, die_at: int, *, after: bool) -> None:
         self._note = note
         self._die_at = die_at
         self._after = after
         self._count = 0
-        self._counting = threading.Lock()
+        self._lock = threading.Lock()
 
-    def over(self, commit: Callable[..., Any]) -> Callable[..., Any]:
-        """`commit`, watched."""
+    def at(self, write: Callable[..., Any]) -> Callable[..., Any]:
+        """`write`, a method, as one of those writes."""
 
-        def watched(*args: Any) -> Any:
-            with self._counting:
+        def noted(store: Any, *args: Any) -> Any:
+            with self._lock:
                 self._count += 1
-                mine = self._count == self._die_at
-            if mine and not self._after:
+                last = self._count == self._die_at
+            if last and not self._after:
                 os.kill(os.getpid(), signal.SIGKILL)
-            result = commit(*args)
+            result = write(store, *args)
             os.write(self._note, b"write\n")
-            if mine:
+            if last:
                 os.kill(os.getpid(), signal.SIGKILL)
             return result
 
-        return watched
+        return noted
 
 
-def _watch_steps(client: Resonate, note: int) -> None:
+def _reader_of_file(path: str) -> Callable[[str], str | None]:
+    """Reads the state of a promise on a connection of its own: the client's is waited for by whoever waits for us."""
+    reader = sqlite3.connect(path, check_same_thread=False)
+    reading = threading.Lock()
+
+    def state_of(id: str) -> str | None:
+        with reading:
+            row = reader.execute("SELECT state FROM resonate_promises WHERE id = ?", (id,)).fetchone()
+        return None if row is None else row[0]
+
+    return state_of
+
+
+def _watch_database(location: Location, dying: _Dying) -> Callable[[str], str | None]:
+    """The same for a database, whose writes are those of lanes and of `ctx.transaction`."""
+    from resonate.storage.postgres.connection import Connection as Session  # not before: needs psycopg
+    from resonate.storage.postgres.joint import JointTransaction
+    from resonate.storage.postgres.lane import Lane
+
+    Lane._write = dying.at(Lane._write)  # type: ignore[method-assign]
+    JointTransaction.commit = dying.at(JointTransaction.commit)  # type: ignore[method-assign]
+    reader = Session(location)
+
+    def state_of(id: str) -> str | None:
+        query = f"SELECT state FROM {location.schema}.promises WHERE origin = %s AND id = %s"
+        with reader.lock:
+            rows = reader.ask(query, (origin_of(id), id))
+        return rows[0][0] if rows else None
+
+    return state_of
+
+
+def _watch_steps(client: Resonate, note: int, state_of: Callable[[str], str | None]) -> None:
     """Note each start of a step, and what is recorded of it then."""
     worker = client._core.started()
-    state_of = _reader(client._core.settings)
-    reading = threading.Lock()
     make_context = worker.threads._make_context
 
     def noted(execution: Execution, call: Call) -> Any:
         if call.kind in STEPS and call.owner is not None:
-            with reading:
-                state = state_of(call.id)
+            state = state_of(call.id) or PENDING
             os.write(note, f"start {call.id} {state} {call.attempt}\n".encode())
         return make_context(execution, call)
 
     worker.threads._make_context = worker.loop._make_context = noted
-
-
-def _reader(settings: Settings) -> Callable[[str], str]:
-    """Tells the stored state of a promise, on a connection of its own.
-
-    The client's is waited for by whoever waits for us to end a transaction.
-    """
-    if settings.file is not None:
-        import sqlite3
-
-        file = sqlite3.connect(settings.file.path, check_same_thread=False)
-
-        def in_file(id: str) -> str:
-            row = file.execute("SELECT state FROM resonate_promises WHERE id = ?", (id,)).fetchone()
-            return PENDING if row is None else str(row[0])
-
-        return in_file
-    import psycopg
-
-    assert settings.database is not None
-    session = psycopg.connect(settings.database.conninfo, autocommit=True)
-    query = f"SELECT state FROM {settings.database.schema}.promises WHERE id = %s".encode()
-
-    def in_database(id: str) -> str:
-        row = session.execute(query, (id,)).fetchone()
-        return PENDING if row is None else str(row[0])
-
-    return in_database
 
 
 if __name__ == "__main__":

@@ -15,22 +15,26 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from random import Random
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from msgspec import Struct
 
 from resonate.handle import Handle
 from resonate.protocol.records import PENDING
 from resonate.resonate import Resonate
-from resonate.storage.postgres.location import parse
+from resonate.testing import schemas
 
 PATIENCE: Final = 60.0
 """Seconds after which a run that has not ended counts as lost."""
 
 GROUP: Final = "killed"
 """The group of the workers."""
+
+
+Place = tuple[str, str]
+"""The URL of state, and the file in which workers note what they do."""
 
 
 class KillReport(Struct, frozen=True):
@@ -84,23 +88,25 @@ class _Worker:
 def kill_at_every_write(program: str, func: str, *args: Any, url: str | None = None) -> KillReport:
     """Run `func` once in peace, then twice for each of its worker's commits: killed right before and right after it.
 
-    Another process with the same pid then goes on. Each time state is in a file or schema of its own.
+    Another process with the same pid then goes on. Each time state is in a file of its own, or in a schema of its own.
 
     Args:
         program: a module with a function `register(client)`, importable by a new process.
         func: the name under which the function is registered.
         *args: its arguments.
-        url: of a PostgreSQL database to use; schemas `kills_...` are made and dropped in it. None uses files.
+        url: a PostgreSQL database (`postgresql://...`) instead of a file. Schemas are made in it and dropped again;
+            tables that the program makes without naming a schema go with them.
 
     Raises:
         AssertionError: a result was lost or differs, or a step was run although its result was recorded.
+        ValueError: `url` is of something else, or names a schema.
     """
-    with _Places(url) as places:
-        peaceful = _killed_once(places, program, func, args, 0, after=False)
+    with _places(url) as places:
+        peaceful = _killed_once(places(), program, func, args, 0, after=False)
         outcomes = [peaceful]
         for write in range(1, peaceful.writes + 1):
             for after in (False, True):
-                outcome = _killed_once(places, program, func, args, write, after=after)
+                outcome = _killed_once(places(), program, func, args, write, after=after)
                 assert outcome.result == peaceful.result, (
                     f"killed at write {write} it gave {outcome.result!r}, else {peaceful.result!r}"
                 )
@@ -135,13 +141,14 @@ def kill_at_random(
 
     Raises:
         AssertionError: a run was lost, or a step was run although its result was recorded.
+        ValueError: `url` is of something else, or names a schema.
     """
     random = Random(seed)
-    with _Places(url) as places:
-        home, journal = places.new()
-        with Resonate(url=home, group="harness") as client, contextlib.ExitStack() as stack:
+    with _places(url) as places:
+        url, journal = places()
+        with Resonate(url=url, group="harness") as client, contextlib.ExitStack() as stack:
             pids = [f"worker-{n}" for n in range(workers)]
-            alive = [_Worker(home, program, pid, journal) for pid in pids]
+            alive = [_Worker(url, program, pid, journal) for pid in pids]
             stack.callback(lambda: _end(alive))
             caller = client.options(target=GROUP)
             handles = [caller.begin_rpc(f"run-{n}", func, *args, n) for n in range(runs)]
@@ -154,7 +161,7 @@ def kill_at_random(
                 killed += 1
                 if random.random() < 0.5:
                     pids[victim] = f"worker-{victim}-{killed}"
-                alive[victim] = _Worker(home, program, pids[victim], journal)
+                alive[victim] = _Worker(url, program, pids[victim], journal)
             results = [_result(handle) for handle in handles]
             for handle, result in zip(handles, results, strict=True):
                 assert client.get(handle.id).result(PATIENCE) == result, f"{handle.id} has two results"
@@ -164,11 +171,9 @@ def kill_at_random(
 # ---- one run ------------------------------------------------------------------------------------
 
 
-def _killed_once(
-    places: _Places, program: str, func: str, args: Sequence[Any], die_at: int, *, after: bool
-) -> _Outcome:
+def _killed_once(place: Place, program: str, func: str, args: Sequence[Any], die_at: int, *, after: bool) -> _Outcome:
     """A run whose worker dies at its n-th commit (0: never)."""
-    url, journal = places.new()
+    url, journal = place
     with Resonate(url=url, group="harness") as client:
         handle = client.options(target=GROUP).begin_rpc("run", func, *args)
         worker = _Worker(url, program, "worker", journal, die_at, after=after)
@@ -233,39 +238,28 @@ def _read(journal: str) -> list[str]:
         return []
 
 
-class _Places:
-    """Files in a temporary directory, or schemas of a database, each of which is used once.
+# ---- where state is -------------------------------------------------------------------------------
 
-    Args:
-        url: of the database, if it is to be one.
-    """
 
-    def __init__(self, url: str | None) -> None:
-        self._database = url
-        self._directory = tempfile.TemporaryDirectory(prefix="resonate-kills-")
-        self._name = f"kills_{os.urandom(6).hex()}"
-        self._count = 0
+@contextlib.contextmanager
+def _places(url: str | None) -> Iterator[Callable[[], Place]]:
+    """Gives, again and again, a file or schema that nobody has used yet; all of them are gone in the end."""
+    if url is not None:
+        schemas.check(url)
+    with tempfile.TemporaryDirectory(prefix="resonate-kills-") as directory:
+        made: list[str] = []
 
-    def new(self) -> tuple[str, str]:
-        """The URL of a new place, and the path of a journal for it."""
-        self._count += 1
-        place = f"{self._directory.name}/{self._count}"
-        if self._database is None:
-            return f"sqlite:///{place}.db", f"{place}.journal"
-        joint = "&" if "?" in self._database else "?"
-        return f"{self._database}{joint}schema={self._name}_{self._count}", f"{place}.journal"
+        def place() -> Place:
+            number = len(made)
+            made.append(schemas.new_name())
+            state = f"sqlite:///{directory}/{number}.db" if url is None else schemas.in_schema(url, made[-1])
+            return state, f"{directory}/{number}.journal"
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *reason: object) -> None:
-        self._directory.cleanup()
-        if self._database is not None:
-            import psycopg
-
-            with psycopg.connect(parse(self._database).conninfo, autocommit=True) as session:
-                for number in range(1, self._count + 1):
-                    session.execute(f"DROP SCHEMA IF EXISTS {self._name}_{number} CASCADE".encode())
+        try:
+            yield place
+        finally:
+            if url is not None:
+                schemas.drop(url, made)
 
 
 __all__ = ["KillReport", "kill_at_every_write", "kill_at_random"]

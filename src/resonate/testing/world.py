@@ -28,11 +28,13 @@ from resonate.service.service import Service
 from resonate.settings import check_parts, resolve
 from resonate.storage.memory import MemoryStorage
 from resonate.stores import PromiseClient
+from resonate.testing import schemas
 from resonate.testing.client import WorldClient, WorldCore, WorldWorker, shared_of
 from resonate.testing.network import Crashed
 from resonate.testing.trace import Trace
 
 if TYPE_CHECKING:
+    from resonate.storage.postgres.storage import PostgresStorage
     from resonate.storage.sqlite.storage import SqliteStorage
 
 START: Final = 1_700_000_000_000
@@ -69,6 +71,7 @@ class World:
     Args:
         now: where its clock starts, milliseconds since the epoch.
         file: keep state in this SQLite file instead of in memory: slower, and the same otherwise.
+        url: keep state in this PostgreSQL database, in a schema that nobody else uses meanwhile; `schema=` names it.
 
     Example:
         with World() as world:
@@ -82,10 +85,13 @@ class World:
             assert client.run("r1", reminder) == "wake up"
     """
 
-    def __init__(self, now: int = START, *, file: str | os.PathLike[str] | None = None) -> None:
+    def __init__(self, now: int = START, *, file: str | os.PathLike[str] | None = None, url: str | None = None) -> None:
+        if file is not None and url is not None:
+            raise UsageError("a world has a file or a database, not both")
         self.clock = SettableClock(now)
         self.file = None if file is None else os.path.abspath(file)
-        self.storage: MemoryStorage | SqliteStorage = MemoryStorage() if self.file is None else _open(self.file)
+        self.url = url
+        self.storage: MemoryStorage | SqliteStorage | PostgresStorage = self._open()
         self.service = Service(self.storage, self.clock)
         self.trace = Trace(self.clock, self.storage)
         self._chance: Random | None = None
@@ -95,6 +101,16 @@ class World:
         self._actions: list[tuple[int, int, Action]] = []
         self._count = count()
         self._patience = 0.0
+
+    @property
+    def _lasts(self) -> bool:
+        """Whether what is stored is there without us."""
+        return self.file is not None or self.url is not None
+
+    def _open(self) -> MemoryStorage | SqliteStorage | PostgresStorage:
+        if self.url is not None:
+            return schemas.alone(self.url, self.clock)
+        return MemoryStorage() if self.file is None else _open(self.file)
 
     # ---- who is in it --------------------------------------------------------------------------
 
@@ -135,7 +151,7 @@ class World:
             environment={},
         )
         time, chance = _Time(self.clock), self._chance or Random(0)
-        shared = shared_of(registry, dependencies, settings, time, chance, database=self.file is not None)
+        shared = shared_of(registry, dependencies, settings, time, chance, database=self._lasts)
         return WorldClient(self, WorldCore(self, settings, shared, self._chance))
 
     @property
@@ -207,15 +223,17 @@ class World:
         return True
 
     def reopen(self) -> None:
-        """Forget all that is only in memory and open the file again, as after the end of every process.
+        """Forget all that is only in memory and open the file or database again, as after the end of every process.
 
         Raises:
-            UsageError: there is no file, or a client is still alive.
+            UsageError: there is none, or a client is still alive.
         """
-        if self.file is None or self._clients:
-            raise UsageError("only a world on a file, all of whose clients have crashed or stopped, can be reopened")
+        if not self._lasts or self._clients:
+            raise UsageError(
+                "only a world on a file or database, all of whose clients have crashed or stopped, can be reopened"
+            )
         self.storage.close()
-        self.storage = self.trace.storage = _open(self.file)
+        self.storage = self.trace.storage = self._open()
         self.service = Service(self.storage, self.clock)
 
     def check(self) -> None:
@@ -395,7 +413,7 @@ class Simulation(World):
     Args:
         seed: of the random numbers.
         now: where its clock starts, milliseconds since the epoch.
-        file: keep state in this SQLite file instead of in memory.
+        file, url: keep state in this SQLite file or PostgreSQL database instead of in memory; see `World`.
 
     Example:
         for seed in range(100):
@@ -405,8 +423,10 @@ class Simulation(World):
                 world.check()
     """
 
-    def __init__(self, seed: int, now: int = START, *, file: str | os.PathLike[str] | None = None) -> None:
-        super().__init__(now, file=file)
+    def __init__(
+        self, seed: int, now: int = START, *, file: str | os.PathLike[str] | None = None, url: str | None = None
+    ) -> None:
+        super().__init__(now, file=file, url=url)
         self.seed = seed
         self.random = Random(seed)
         self._chance = self.random

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -69,6 +71,8 @@ class Connection:
         self.lock = threading.RLock()
         self.pooled = False
         """Whether a pooler stands between us and the sessions, which then are not ours alone."""
+        self.waiting_since: float | None = None
+        """When the statement was sent whose answer is waited for, on the monotonic clock."""
         self._location = location
         self._opened = opened
         self._relaxed = relaxed
@@ -100,6 +104,7 @@ class Connection:
             ResonateStoreError: as `failures` says; nothing was done.
         """
         session = self.session
+        self.waiting_since = time.monotonic()
         try:
             if (rows := self._prepared.run(statement, parameters)) is not None:
                 return rows
@@ -108,6 +113,8 @@ class Connection:
         except psycopg.Error as error:
             self._failed(error)
             raise translate(error, self.where) from error
+        finally:
+            self.waiting_since = None
 
     def together(self, statements: Sequence[Statement]) -> list[list[tuple[Any, ...]]]:
         """The rows of several statements that are sent in one go; after an error the rest is not carried out.
@@ -116,6 +123,7 @@ class Connection:
             as `execute`.
         """
         session = self.session
+        self.waiting_since = time.monotonic()
         try:
             pipeline = session.pipeline()
             pipeline.__enter__()
@@ -127,6 +135,8 @@ class Connection:
         except psycopg.Error as error:
             self._failed(error)
             raise translate(error, self.where) from error
+        finally:
+            self.waiting_since = None
 
     def ask(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """`execute` of what may be carried out twice: once more if the session was lost.
@@ -146,10 +156,43 @@ class Connection:
         """End whatever transaction is open; never raises."""
         session = self._session
         if session is not None and not session.closed and session.info.transaction_status != IDLE:
+            self.waiting_since = time.monotonic()
             try:
-                session.execute("ROLLBACK")
+                if not self._prepared.command("ROLLBACK"):
+                    session.execute("ROLLBACK")
             except psycopg.Error:
                 self.drop()
+            finally:
+                self.waiting_since = None
+
+    @property
+    def backend(self) -> int | None:
+        """The process of the database behind the session; None if there is no session."""
+        session = self._session
+        with contextlib.suppress(psycopg.Error):
+            return None if session is None else session.info.backend_pid
+        return None
+
+    def cut(self, since: float) -> bool:
+        """End the connection under the statement that is waited for since then; from any thread.
+
+        Returns:
+            Whether it was waited for still.
+        """
+        session = self._session
+        try:
+            own = -1 if session is None else os.dup(session.fileno())
+        except (psycopg.Error, OSError):
+            return False
+        if own == -1:
+            return False
+        with socket.socket(fileno=own) as ours:
+            # a session is closed only after its statement: as long as that is waited for, this is its socket
+            if self.waiting_since != since:
+                return False
+            with contextlib.suppress(OSError):
+                ours.shutdown(socket.SHUT_RDWR)
+        return True
 
     def drop(self) -> None:
         """End the session; the next use opens another."""
@@ -184,7 +227,11 @@ class Connection:
         while not self._closed.is_set():
             try:
                 session = self._session = connect(self._location)
-                self._prepare(session)
+                self.waiting_since = time.monotonic()
+                try:
+                    self._prepare(session)
+                finally:
+                    self.waiting_since = None
                 self._away_since = None
                 self._known = True
                 return session

@@ -9,9 +9,9 @@ import psycopg
 from resonate.errors import ResonateStoreError, StorageUnavailable, StorageUnusable
 from resonate.storage.base import Conflict
 
-_RERUN: Final = frozenset(("40001", "40P01", "55P03", "40003", "23505"))
-"""Serialisation failure, deadlock, lock not available, a row that was taken for new: the same batch may well succeed
-the next time."""
+_RERUN: Final = frozenset(("40001", "40P01", "55P03", "40003", "23505", "26000"))
+"""Serialisation failure, deadlock, lock not available, a row that was taken for new, a prepared statement that somebody
+has dropped: the same batch may well succeed the next time."""
 
 _GONE: Final = frozenset(("57P01", "57P02", "57P03", "57P05", "25P03", "25P04", "08000", "08003", "08006", "08P01"))
 """The session was ended by the server: shutdown, crash, recovery, idle timeouts, broken connections."""

@@ -21,7 +21,7 @@ import psycopg
 import psycopg.abc
 from psycopg import errors
 from psycopg.adapt import Transformer
-from psycopg.pq import ConnStatus, ExecStatus, Format
+from psycopg.pq import ConnStatus, ExecStatus, Format, TransactionStatus
 
 USES: Final = 2
 """How often a statement is run before it is prepared: preparing costs two round trips."""
@@ -93,6 +93,7 @@ class Prepared:
         self._most = most
         self._plans: dict[str, _Plan | None] = {}
         self._uses: dict[str, int] = {}
+        self._made = 0
         self._able = hasattr(select, "poll") and session.info.encoding == "utf-8"
         self._poll = select.poll() if self._able else None
         if self._poll is not None:
@@ -117,7 +118,26 @@ class Prepared:
         except (TypeError, ValueError, struct.error):
             return None
         with self._session.lock:
-            return plan.rows(self._answer(plan, values))
+            try:
+                return plan.rows(self._answer(plan, values))
+            except errors.InvalidSqlStatementName:  # psycopg drops all there are after some rollbacks
+                self._plans.clear()
+                if self._session.pgconn.transaction_status == TransactionStatus.IDLE:
+                    return None  # nothing was done: psycopg may carry it out
+                raise
+
+    def command(self, text: str) -> bool:
+        """Carry out a statement without parameters or rows, past what psycopg makes of its answer; False if it must.
+
+        Raises:
+            psycopg.Error: as a cursor would raise it.
+        """
+        if not self._able:
+            return False
+        with self._session.lock:
+            self._session.pgconn.send_query(text.encode())
+            self._check(self._awaited())
+        return True
 
     # ---- inside --------------------------------------------------------------------------------
 
@@ -138,7 +158,8 @@ class Prepared:
     def _prepare(self, statement: str) -> _Plan | None:
         """Prepare a statement and learn its types; None if one of them is not known here."""
         pgconn = self._session.pgconn
-        name = b"resonate_%d" % len(self._plans)
+        self._made += 1
+        name = b"resonate_%d" % self._made
         numbers = count(1)
         text = re.sub("%s", lambda _: f"${next(numbers)}", statement)
         # never `pgconn.prepare`: it waits for the server without giving the interpreter's lock away

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Final
 
+from resonate.protocol.addresses import PUSHED
+
 ORIGIN, PROMISE, TASK, SCHEDULE = range(4)
 """What a row that was read is of."""
 
@@ -113,7 +115,9 @@ class Statements:
                 SELECT o.origin, o.kind, o.id, o.listener FROM {s}.outbox o, {keys}
                 WHERE {same} AND o.hidden <= %s ORDER BY o.seq LIMIT %s FOR UPDATE OF o SKIP LOCKED
             )
-            UPDATE {s}.outbox o SET hidden = %s FROM k WHERE {same} RETURNING o.kind, o.id, o.listener, o.body, o.seq"""
+            UPDATE {s}.outbox o
+            SET hidden = CASE WHEN o.channel = '{PUSHED}' THEN %s::bigint ELSE %s::bigint END
+            FROM k WHERE {same} RETURNING o.kind, o.id, o.listener, o.body, o.seq"""
         self.remove = f"""
             WITH k AS MATERIALIZED (
                 SELECT o.origin, o.kind, o.id, o.listener FROM {s}.outbox o, {keys}

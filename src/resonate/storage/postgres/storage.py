@@ -16,7 +16,6 @@ from typing import Any, Final
 import psycopg
 
 from resonate.errors import StorageUnavailable, UsageError
-from resonate.protocol.addresses import PUSHED
 from resonate.protocol.footprint import Footprint
 from resonate.protocol.ids import origin_of
 from resonate.protocol.records import ACQUIRED, Promise, Schedule
@@ -33,6 +32,7 @@ from resonate.storage.postgres.location import Location
 from resonate.storage.postgres.rows import Rows, outbox_key
 from resonate.storage.postgres.statements import Statements
 from resonate.storage.postgres.trees import PostgresTrees
+from resonate.storage.postgres.watchdog import Watchdog
 from resonate.storage.trees import drop, purge
 
 HIDDEN: Final = 5_000
@@ -87,6 +87,7 @@ class PostgresStorage:
         self._side = Connection(location, relaxed=True)
         self._listener = Listener(location, self._lock_pid, self._look)
         self._sessions = Sessions(location)
+        self._watchdog = Watchdog(location, lambda: [self._side, *self._connections])
         self._teller = Teller(self._aside, location.schema)
         self._changed: Callable[[], None] = lambda: None
         self._watched: dict[tuple[str, str], int] = {}
@@ -123,6 +124,7 @@ class PostgresStorage:
                 connection = Connection(self._location)
                 self._connections.append(connection)
                 lane = self._lanes[number] = Lane(connection, self._statements, self._stored)
+                self._watchdog.start()
         return lane
 
     def _stored(self, rows: Rows) -> None:
@@ -256,9 +258,8 @@ class PostgresStorage:
             found += self._aside(self._statements.remove, _columns(news[:most]))
         if offers and len(found) < most:
             now = self.clock.now()
-            pushed = PUSHED in self._groups()
-            until = now + (HIDDEN_PUSHED if pushed else HIDDEN)
-            found += self._aside(self._statements.hide, (*_columns(offers), now, most - len(found), until))
+            until = now + HIDDEN_PUSHED, now + HIDDEN
+            found += self._aside(self._statements.hide, (*_columns(offers), now, most - len(found), *until))
         found.sort(key=lambda row: row[4])
         self._teller.taken(keys)
         if self._arrivals.is_low(offers, most):
@@ -282,10 +283,6 @@ class PostgresStorage:
     def _channels(self) -> set[str]:
         """What this process receives: everything for its groups, and what is for its receivers alone."""
         return {group for group, _ in self._watched} | {f"{group}/{pid}" for group, pid in self._watched}
-
-    def _groups(self) -> set[str]:
-        with self._state:
-            return {group for group, _ in self._watched}
 
     def _arrived(self, *, whole: bool, limit: int = LOOK) -> list[Send]:
         with self._state:
@@ -347,6 +344,7 @@ class PostgresStorage:
         )
 
     def close(self) -> None:
+        self._watchdog.close()
         self._teller.close()
         self._listener.close()
         self._sessions.close()

@@ -1,4 +1,4 @@
-"""A process of its own for `test_sqlite_processes.py`: `python -m tests.sqlite_worker JOB URL ...`."""
+"""A process of its own for tests of many on one file or database: `python -m tests.state_worker JOB URL ...`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from resonate.clock import SystemClock
 from resonate.protocol.records import Value
 from resonate.protocol.requests import PromiseCreate
 from resonate.service.service import Service
+from resonate.storage.postgres import location as postgres
+from resonate.storage.postgres.storage import PostgresStorage
 from resonate.storage.sqlite.location import parse
 from resonate.storage.sqlite.storage import SqliteStorage
 
@@ -23,9 +25,16 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
+def opened(url: str) -> SqliteStorage | PostgresStorage:
+    """The storage at `url`."""
+    if url.startswith("sqlite"):
+        return SqliteStorage(parse(url))
+    return PostgresStorage(postgres.parse(url))
+
+
 def hammer(url: str, name: str, count: str) -> None:
     """Write `count` promises of its own and claim as many that others claim too; say who got those."""
-    storage = SqliteStorage(parse(url))
+    storage = opened(url)
     service = Service(storage, SystemClock())
     say("ready")
     sys.stdin.readline()
