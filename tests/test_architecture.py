@@ -50,10 +50,11 @@ TABLE: dict[str, set[str]] = {
     "settings": {"dependencies", "registry", "models", "retry_policies", "storage", "errors"},
     "roots": CLIENT | VALUES | {"execution", "protocol"},
     "signing": set(),
-    "server": {"service", "storage", "protocol", "signing", "clock", "errors"},
+    "server": {"service", "storage", "protocol", "signing", "clock", "errors", "ui"},
     "client": EVERYTHING - {"resonate", "client", "message_sources"},
     "resonate": EVERYTHING - {"message_sources"},
-    "cli": {"resonate", "inspection", "server", "storage", "protocol", "values", "retry_policies", "errors"},
+    "ui": {"resonate", "inspection", "protocol", "values", "errors"},
+    "cli": {"resonate", "inspection", "ui", "server", "storage", "protocol", "values", "retry_policies", "errors"},
     "testing": EVERYTHING,
 }
 

@@ -11,6 +11,7 @@ from resonate.cli import executions, records
 from resonate.cli.doctor import doctor
 from resonate.cli.migrate import migrate
 from resonate.cli.serve import dev, serve
+from resonate.cli.ui import ui
 from resonate.cli.worker import worker
 
 DISTRIBUTION: Final = "resonate-py"
@@ -46,6 +47,7 @@ def root(
 
 app.command(name="dev")(dev)
 app.command(name="serve")(serve)
+app.command(name="ui")(ui)
 app.command(name="worker")(worker)
 app.command(name="invoke")(executions.invoke)
 app.command(name="list")(executions.list_executions)

@@ -17,20 +17,22 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request as HttpRequest
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, RedirectResponse
 from starlette.responses import Response as HttpResponse
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import Receive, Scope, Send
 
 from resonate.protocol import wire
 from resonate.protocol.requests import PromiseGet
 from resonate.server.base import MAX_BUFFERED, Settings
 from resonate.server.batch import answer_batch
+from resonate.server.dashboard import ServerAccess
 from resonate.server.door import Door
 from resonate.server.intake import Committer, Direct, Intake
 from resonate.server.metrics import Metrics
 from resonate.server.poll import Hub
 from resonate.service.service import Service
+from resonate.ui import Dashboard
 
 RETRY_AFTER: Final = 1
 """Seconds after which a client that found us busy may come back."""
@@ -84,6 +86,7 @@ class Application(Starlette):
         self._intake: Intake | None = None
         self._under_way = 0
         self._buffered = 0
+        self.dashboard = self._dashboard()
         cors = _cors(settings.cors_origins)
         # without CORS nothing in Starlette's stack concerns `POST /`
         self._direct = {} if cors else {"/": self._one, "/batch": self._batch}
@@ -107,8 +110,10 @@ class Application(Starlette):
         """Take no new work: streams end, `/ready` says no. Requests under way are answered. Idempotent."""
         self.draining = True
         self.hub.close()
+        if self.dashboard is not None:
+            self.dashboard.close()
 
-    def _routes(self) -> list[Route]:
+    def _routes(self) -> list[BaseRoute]:
         retired = [Route(path, _retired) for path in ("/promises", "/schedules", "/tasks")]
         retired += [Route(path + "/{rest:path}", _retired) for path in ("/promises", "/schedules", "/tasks")]
         for route in retired:
@@ -119,8 +124,15 @@ class Application(Starlette):
             Route("/health", _health, methods=["GET"]),
             Route("/ready", self._ready, methods=["GET"]),
             Route("/poll/{rest:path}", _Endpoint(self.hub.serve), methods=["GET"]),
+            *([] if self.dashboard is None else [Route("/ui", _to_dashboard), Mount("/ui", self.dashboard)]),
             *retired,
         ]
+
+    def _dashboard(self) -> Dashboard | None:
+        if self.settings.dashboard == "off":
+            return None
+        access = ServerAccess(self.service, self.settings.auth, self.hub, lambda: self.intake)
+        return Dashboard(access, read_only=self.settings.dashboard == "read-only")
 
     # ---- requests ------------------------------------------------------------------------------
 
@@ -262,6 +274,10 @@ async def _empty(request: HttpRequest, error: Exception) -> HttpResponse:
 
 async def _health(request: HttpRequest) -> HttpResponse:
     return HttpResponse()
+
+
+async def _to_dashboard(request: HttpRequest) -> HttpResponse:
+    return RedirectResponse("ui/")  # relative, so that it holds behind a proxy too
 
 
 async def _retired(request: HttpRequest) -> HttpResponse:

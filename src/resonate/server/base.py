@@ -90,6 +90,7 @@ class Settings:
         server_url: where pushed workers talk back to; part of offers.
         poll_connections: poll streams at once.
         poll_comment: milliseconds of silence before a comment.
+        dashboard: what `/ui` may do: `on` everything, `read-only` show, `off` there is none.
     """
 
     auth: Authenticator[Any] | None = None
@@ -99,6 +100,7 @@ class Settings:
     server_url: str | None = None
     poll_connections: int = POLL_CONNECTIONS
     poll_comment: int = POLL_COMMENT
+    dashboard: str = "on"
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,6 +107,7 @@ def _settings(config: Config, auth: Authenticator | None) -> Settings:
         auth=auth,
         max_body=config["server.max_body"],
         max_waiting=config["server.max_waiting"],
+        dashboard=config["server.dashboard"],
         cors_origins=config["server.cors.allow_origins"],
         server_url=_server_url(config),
         poll_connections=config["transports.http_poll.max_connections"],

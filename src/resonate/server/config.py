@@ -94,6 +94,7 @@ TABLE: Final[tuple[Key, ...]] = (
     _whole("server.request_timeout", base.REQUEST_TIMEOUT, "milliseconds for a request to arrive", least=1),
     _whole("server.max_body", base.MAX_BODY, "bytes of a request body", least=1),
     _whole("server.max_waiting", base.MAX_WAITING, "requests under way; beyond them 503", least=1),
+    _text("server.dashboard", "on", "what the page at /ui may do", choices=("on", "read-only", "off")),
     Key("server.cors.allow_origins", "list", (), "origins of pages that may ask", flag="--server-cors-allow-origin"),
     _text("server.tls.certificate", None, "PEM file of the certificate chain; the server speaks TLS then"),
     _text("server.tls.key", None, "PEM file of its private key"),
