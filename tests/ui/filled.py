@@ -100,9 +100,7 @@ def filled(settings: Settings | None = None) -> Iterator[tuple[Server, Resonate]
                 client.options(retry_policy=Never()).run(f"payment-{number}", decline, card)
         client.options(retry_policy=Constant(delay=3_600, max_retries=3)).begin_run("payment-9", decline, "4000-09")
         client.begin_run("reminder-8", reminder).cancel()
-        client.schedules.create(
-            "nightly", "0 3 * * *", "nightly-{{.timestamp}}", 60_000, promise_tags={"resonate:target": "poll://any@x"}
-        )
+        client.schedule("nightly", charge, "0 3 * * *", 5)
         for id, state in (("refund-88", "waiting"), ("report-2026-10", "waiting"), ("payment-9", "retrying")):
             until(partial(_is, client, id, state))
         yield server, client

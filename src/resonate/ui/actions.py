@@ -77,9 +77,8 @@ def _retry(send: Send, ask: Inspector, now: int, body: Body) -> str:
         raise Refused(409, f"nothing below {top.id} pauses before another attempt; it is {top.state}")
     for pause in pauses:
         _ask(send, PromiseSettle(pause.id, "resolved"))
-    return (
-        f"{len(pauses)} attempt{'s' if len(pauses) > 1 else ''} of {top.id} begin{'' if len(pauses) > 1 else 's'} now"
-    )
+    attempts = "1 attempt" if len(pauses) == 1 else f"{len(pauses)} attempts"
+    return f"{attempts} of {top.id} {'begins' if len(pauses) == 1 else 'begin'} now"
 
 
 def _resume(send: Send, ask: Inspector, now: int, body: Body) -> str:

@@ -99,7 +99,14 @@ export function settle(id) {
     label.textContent = kind === "resolve" ? "Value, as JSON (may be empty)" : kind === "reject" ? "Why, as text: whoever waits gets it as an error" : "Nothing is given";
     value.disabled = kind === "cancel";
   } }), { resolve: " Resolve", reject: " Reject", cancel: " Cancel" }[kind]));
-  dialog({ title: "Settle the promise", text: id, label: "Settle", fields: [h("fieldset", {}, h("legend", {}, "How"), how), label, value], run: (given) => act("settle", { id, ...given }) });
+  dialog({ title: "Settle the promise", text: id, label: "Settle", fields: [h("fieldset", {}, h("legend", {}, "How"), how), label, value], run: (given) => {
+    if (given.how === "resolve" && given.value.trim()) checked(given.value);
+    return act("settle", { id, ...given });
+  } });
+}
+
+function checked(text) {
+  try { JSON.parse(text); } catch (error) { throw new Error(`The value is no JSON (${error.message}); text goes in double quotes`); }
 }
 
 function block(name, text) {
