@@ -50,11 +50,11 @@ TABLE: dict[str, set[str]] = {
     "settings": {"dependencies", "registry", "models", "retry_policies", "storage", "errors"},
     "roots": CLIENT | VALUES | {"execution", "protocol"},
     "signing": set(),
-    "server": {"service", "storage", "protocol", "signing", "clock", "errors", "ui"},
+    "ui": {"resonate", "inspection", "protocol", "values", "errors"},
+    "server": {"service", "storage", "protocol", "signing", "ui", "clock", "errors"},
     "client": EVERYTHING - {"resonate", "client", "message_sources"},
     "resonate": EVERYTHING - {"message_sources"},
-    "ui": {"resonate", "inspection", "protocol", "values", "errors"},
-    "cli": {"resonate", "inspection", "ui", "server", "storage", "protocol", "values", "retry_policies", "errors"},
+    "cli": {"resonate", "ui", "inspection", "server", "storage", "protocol", "values", "retry_policies", "errors"},
     "testing": EVERYTHING,
 }
 

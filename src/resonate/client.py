@@ -27,18 +27,16 @@ from resonate.errors import (
     ResonateStoreError,
     UsageError,
 )
-from resonate.execution.call import DETACHED, outcome_of
-from resonate.execution.records import CALL_TAG
+from resonate.execution.call import outcome_of
 from resonate.handle import LONGEST_WAIT
 from resonate.network.base import Network
 from resonate.network.embedded import EmbeddedNetwork
 from resonate.options import Options
 from resonate.protocol import validation
-from resonate.protocol.records import ACQUIRED, ORIGIN, PARENT, PENDING, TARGET, Promise, Value
+from resonate.protocol.records import ACQUIRED, PENDING, SCOPE, TARGET, Promise, Value
 from resonate.protocol.requests import (
     PromiseCreate,
     PromiseGet,
-    PromiseSearch,
     PromiseSettle,
     Request,
     Response,
@@ -296,7 +294,7 @@ class Client:
             SCHEDULED_ID,
             int(timeout * 1000),
             Value(call.headers, call.data),
-            {**(opts.tags or {}), TARGET: call.target},
+            {**(opts.tags or {}), SCOPE: "global", TARGET: call.target},
         )
         problem = validation.check(create)
         if problem is not None:
@@ -386,7 +384,9 @@ class Client:
         promise = worker.network.send((PromiseSettle(id, "rejected_canceled"),))[0].promise
         if promise is None:
             raise ResonateStoreError(f"The specified promise was not found: {id}", 40400)
-        self._cancel_below(worker.network, promise)
+        from resonate.inspection.steering import cancel_below  # only for those who cancel
+
+        cancel_below(worker.network.send, promise)
         worker.settled_elsewhere(promise)
 
     def inspector(self) -> Inspector:
@@ -495,26 +495,6 @@ class Client:
             worker.threads.drive(held)
         else:
             worker.submit(held)
-
-    def _cancel_below(self, network: Network, root: Promise) -> None:
-        """Settle the pending descendants of `root`, but for detached calls and what is below them."""
-        origin = root.tags.get(ORIGIN, root.id)
-        children: dict[str, list[str]] = {}
-        cursor = None
-        while True:
-            page = network.send((PromiseSearch("pending", {ORIGIN: origin}, CANCEL_PAGE, cursor),))[0]
-            for promise in page.promises or ():
-                if promise.id != root.id and promise.tags.get(CALL_TAG, "").partition("|")[0] != DETACHED:
-                    children.setdefault(promise.tags.get(PARENT, ""), []).append(promise.id)
-            cursor = page.cursor
-            if cursor is None:
-                break
-        below, at = [root.id], 0
-        while at < len(below):  # pages come in the order of ids, which says nothing where a program chose them
-            below += children.pop(below[at], ())
-            at += 1
-        for start in range(1, len(below), CANCEL_PAGE):
-            network.send([PromiseSettle(id, "rejected_canceled") for id in below[start : start + CANCEL_PAGE]])
 
 
 def _holds_file(connection: Any) -> bool:

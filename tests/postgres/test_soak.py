@@ -10,6 +10,7 @@ from tests.soak_postgres import soak
 pytestmark = pytest.mark.skipif(binaries() is None, reason="PostgreSQL is not installed")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_two_servers_and_four_workers_that_die_all_the_time_lose_nothing() -> None:
     report = soak(20, seed=1)

@@ -87,7 +87,7 @@ def _is(client: Resonate, id: str, state: str) -> bool:
 @contextlib.contextmanager
 def filled(settings: Settings | None = None) -> Iterator[tuple[Server, Resonate]]:
     """The server and a worker of it, once everything has come to where it stays."""
-    with serving(settings=settings) as server, Resonate(url=server.url) as client:
+    with serving(settings=settings or Settings(ui="full")) as server, Resonate(url=server.url) as client:
         for function in FUNCTIONS:
             client.register(function)
         for number in (1041, 1042, 1043):

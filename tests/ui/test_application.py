@@ -171,7 +171,7 @@ def test_an_export_holds_the_whole_tree(world: tuple[Server, Resonate]) -> None:
 
 
 def test_a_read_only_dashboard_changes_nothing() -> None:
-    with serving(settings=Settings(dashboard="read-only")) as server, Resonate(url=server.url) as client:
+    with serving(settings=Settings(ui="read-only")) as server, Resonate(url=server.url) as client:
         client.promises.create("p", 10**14)
 
         status, found, _ = ask(server, "/api/act/settle", {"id": "p", "how": "resolve"}, OURS)
@@ -182,7 +182,7 @@ def test_a_read_only_dashboard_changes_nothing() -> None:
 
 
 def test_a_dashboard_that_is_off_is_not_there() -> None:
-    with serving(settings=Settings(dashboard="off")) as server:
+    with serving(settings=Settings()) as server:
         assert ask(server, "/")[0] == 404
 
 
@@ -194,7 +194,7 @@ def test_a_token_sees_and_changes_only_its_own() -> None:
         ]
     )
     mine = {"authorization": "Bearer mine"}
-    with serving(settings=Settings(auth=auth)) as server, Resonate(url=server.url, token="root") as client:
+    with serving(settings=Settings(auth=auth, ui="full")) as server, Resonate(url=server.url, token="root") as client:
         for id in ("mine", "other"):
             client.promises.create(id, 10**14)
 

@@ -13,6 +13,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from resonate import Resonate
+from resonate.protocol.requests import TaskHalt
 from resonate.server.auth import Authenticator, BearerToken, Identity
 from resonate.server.base import Settings
 from resonate.server.running import Server
@@ -212,6 +213,33 @@ def test_cancel_is_confirmed_and_carried_out(page: Page, world: World) -> None:
     assert {tree.state, *(call.state for call in tree.calls)} == {"cancelled"}
 
 
+def test_a_halted_execution_is_resumed(page: Page, world: World) -> None:
+    server, client = world
+    client.begin_run("halted", "reminder")
+    until(lambda: client.get("halted").status().state == "waiting")
+    client._core.started().network.send([TaskHalt("halted")])
+    visit(page, server, "execution/halted")
+    expect(page.get_by_role("region", name="Why it waits")).to_contain_text("is halted")
+
+    page.get_by_role("button", name="Resume").click()
+    confirm(page, "Resume")
+
+    expect(page.locator(".summary .badge")).to_contain_text("waiting")
+    assert client.get("halted").status().state == "waiting"
+
+
+def test_an_id_of_any_form_has_a_page(page: Page, world: World) -> None:
+    server, client = world
+    id = "a/b?c=d&e#f %41 ü<i>"
+    client.run(id, "charge", 1)
+    visit(page, server, "executions?prefix=a%2Fb")
+
+    page.locator("[data-row]").click()
+
+    expect(page.locator(".crumbs .id")).to_have_text(id)
+    expect(page.locator(".summary .badge")).to_contain_text("succeeded")
+
+
 def test_an_export_is_saved(page: Page, world: World) -> None:
     visit(page, world[0], "execution/order-1042")
 
@@ -303,20 +331,20 @@ def test_what_does_not_exist_says_so(browser: Browser, world: World) -> None:
 
 def test_a_guarded_server_asks_for_a_token(browser: Browser) -> None:
     auth = Authenticator(tokens=[BearerToken("secret", Identity("ann", "admin"))])
-    with serving(settings=Settings(auth=auth)) as server:
+    with serving(settings=Settings(auth=auth, ui="full")) as server:
         page = browser.new_page()
         page.goto(f"{server.url}/ui/")
         page.get_by_label("Token").fill("wrong")
         page.get_by_role("button", name="Sign in").click()
-        expect(page.get_by_label("That token was not accepted")).to_be_visible()
-        page.get_by_label("That token was not accepted").fill("secret")
+        expect(page.get_by_label("That was not accepted")).to_be_visible()
+        page.get_by_label("That was not accepted").fill("secret")
         page.get_by_role("button", name="Sign in").click()
         expect(page.get_by_role("heading", name="No executions yet")).to_be_visible()
         page.close()
 
 
 def test_a_read_only_page_offers_no_action(page: Page) -> None:
-    with serving(settings=Settings(dashboard="read-only")) as server, Resonate(url=server.url) as client:
+    with serving(settings=Settings(ui="read-only")) as server, Resonate(url=server.url) as client:
         client.promises.create("p", 10**14)
         visit(page, server, "execution/p")
 
@@ -328,7 +356,7 @@ def test_a_read_only_page_offers_no_action(page: Page) -> None:
 
 @pytest.mark.timeout(120)
 def test_a_tree_of_ten_thousand_calls_opens_in_two_seconds_and_scrolls_smoothly(page: Page) -> None:
-    with serving() as server, Resonate(url=server.url) as client:
+    with serving(settings=Settings(ui="full")) as server, Resonate(url=server.url) as client:
         client.register(wide)
         client.run("wide", wide, CALLS)
         visit(page, server, "executions")

@@ -47,7 +47,6 @@ def root(
 
 app.command(name="dev")(dev)
 app.command(name="serve")(serve)
-app.command(name="ui")(ui)
 app.command(name="worker")(worker)
 app.command(name="invoke")(executions.invoke)
 app.command(name="list")(executions.list_executions)
@@ -61,6 +60,7 @@ app.command(name="purge")(executions.purge)
 for name, group in (("promise", records.promises), ("task", records.tasks), ("schedule", records.schedules)):
     app.add_typer(group, name=f"{name}s")
     app.add_typer(group, name=name, hidden=True)
+app.command(name="ui")(ui)
 app.command(name="doctor")(doctor)
 app.command(name="migrate")(migrate)
 

@@ -9,11 +9,11 @@ import msgspec
 import typer
 
 from resonate.cli import output, reading
-from resonate.cli.home import Home, Refusal, at_home
+from resonate.cli.home import Home, at_home
 from resonate.errors import UsageError
-from resonate.inspection import Call
+from resonate.inspection import Call, Refusal
 from resonate.protocol.records import DELAY
-from resonate.protocol.requests import PromiseGet, PromiseSettle
+from resonate.protocol.requests import PromiseGet
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="Of the execution")]
 
@@ -120,45 +120,22 @@ def why(home: Home, id: Id) -> None:
 @at_home
 def cancel(home: Home, id: Id) -> None:
     """Cancel an execution and everything that it waits for."""
-    before = home.inspector.execution(id)
-    if before.settled:
-        raise Refusal(f"{id} has ended already: {before.state}")
-    home.client.get(id).cancel()
+    home.steering.cancel(id)
     _done(home, id, f"{id} is cancelled")
 
 
 @at_home
 def resume(home: Home, id: Id) -> None:
     """Have a halted execution go on, once its code agrees with what is recorded."""
-    call = home.inspector.execution(id)
-    if call.state != "halted":
-        raise Refusal(f"{id} is {call.state}; only what is halted can be resumed. What it waits for: resonate why {id}")
-    home.client.get(id).resume()
+    home.steering.resume(id)
     _done(home, id, f"{id} goes on")
 
 
 @at_home
 def retry(home: Home, id: Id) -> None:
     """End the pause before the next attempt: it begins now."""
-    call = home.inspector.tree(id)
-    pauses = [each for each in _all(call) if each.kind == "retry" and not each.settled]
-    if not pauses:
-        raise Refusal(
-            f"nothing below {id} pauses before another attempt; it is {call.state}. What has failed for good stays "
-            "so: begin it anew under another id"
-        )
-    for pause in pauses:
-        home.ask(PromiseSettle(pause.id, "resolved"))
-    _done(home, id, f"{id}: {len(pauses)} attempt{'s' if len(pauses) > 1 else ''} begin now")
-
-
-def _all(call: Call) -> list[Call]:
-    found, stack = [], [call]
-    while stack:
-        top = stack.pop()
-        found.append(top)
-        stack += top.calls
-    return found
+    count = home.steering.retry(id)
+    _done(home, id, f"{id}: {count} attempt{'s begin' if count > 1 else ' begins'} now")
 
 
 @at_home

@@ -20,7 +20,7 @@ from resonate.errors import (
     StorageUnusable,
     UsageError,
 )
-from resonate.inspection import Inspector
+from resonate.inspection import Inspector, Refusal, Steering
 from resonate.protocol.requests import Request, Response
 from resonate.resonate import Resonate
 
@@ -53,6 +53,7 @@ class Home:
 
     def __init__(self, url: str | None, token: str | None, json: bool) -> None:
         self.json = json
+        self.token = token
         where = url or os.environ.get("RESONATE_URL")
         if not where:
             raise UsageError(
@@ -76,6 +77,12 @@ class Home:
         """What answers questions about executions."""
         return self.client._core.inspector()
 
+    @property
+    def steering(self) -> Steering:
+        """What gets executions going again."""
+        network = self.client._core.started().network
+        return Steering(network.send, network.now)
+
     def now(self) -> int:
         """Milliseconds since the epoch, as they have it there."""
         return self.client._core.started().network.now()
@@ -97,10 +104,6 @@ class Home:
         if answer.status >= 300:
             raise Refusal(answer.error or f"refused with status {answer.status}")
         return answer
-
-
-class Refusal(UsageError):
-    """What was asked for is not possible in the state that things are in."""
 
 
 def ends(error: Exception) -> int:

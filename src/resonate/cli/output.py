@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 import time
@@ -10,7 +11,6 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-import click
 import msgspec
 import typer
 
@@ -37,6 +37,7 @@ _MARKS: Final = {
     "running": "▶",
     "retrying": "↻",
 }
+_STYLE: Final = re.compile("\x1b\\[[0-9;]*m")
 SHORT: Final = 60
 """Characters of a value in a line."""
 
@@ -87,18 +88,23 @@ def clean(text: str) -> str:
     return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)
 
 
+def unstyled(text: str) -> str:
+    """Text without the colours that `state` gave it."""
+    return _STYLE.sub("", text)
+
+
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]], empty: str) -> None:
     """Print columns; the last one is cut where the terminal ends."""
     if not rows:
         typer.echo(empty)
         return
-    lines = [list(heads), *([clean(click.unstyle(cell)) for cell in row] for row in rows)]
+    lines = [list(heads), *([clean(unstyled(cell)) for cell in row] for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
     typer.echo("  ".join(head.ljust(width) for head, width in zip(heads, widths, strict=True)).rstrip())
     for row, plain in zip(rows, lines[1:], strict=True):
         cells = []
         for cell, bare, width in zip(row, plain, widths, strict=True):
-            cells.append(bare.ljust(width) if click.unstyle(cell) == cell else cell + " " * (width - len(bare)))
+            cells.append(bare.ljust(width) if unstyled(cell) == cell else cell + " " * (width - len(bare)))
         typer.echo("  ".join(cells).rstrip())
 
 
@@ -114,7 +120,7 @@ def tree(call: Call, now: int) -> None:
         rest = f"{top.id}  {top.state}  {took}"
         outcome = _outcome(top)
         line = f"{rest}  {outcome}" if outcome else rest
-        room = max(20, width - len(click.unstyle(known)))
+        room = max(20, width - len(unstyled(known)))
         typer.echo(known + typer.style(short(line, room), dim=top.settled))
         last = len(top.calls) - 1
         for index, child in reversed(list(enumerate(top.calls))):
@@ -152,7 +158,7 @@ def details(call: Call, now: int) -> None:
     ]
     for name, text in lines:
         if text:
-            typer.echo(f"{name.ljust(10)}{text if click.unstyle(text) != text else clean(text)}")
+            typer.echo(f"{name.ljust(10)}{text if unstyled(text) != text else clean(text)}")
     for name, text in sorted(call.tags.items()):
         if not name.startswith("resonate:"):
             typer.echo(f"{'tag'.ljust(10)}{clean(name)} = {clean(text)}")
@@ -178,7 +184,7 @@ def watch(home: Home, draw: Callable[[], bool], seconds: float = 1.0) -> None:
     """Draw again and again, until it says that nothing more will change; in a pipe each picture follows the last."""
     while True:
         if sys.stdout.isatty():
-            click.clear()
+            typer.echo("\x1b[2J\x1b[H", nl=False)
         more = draw()
         if not more:
             return

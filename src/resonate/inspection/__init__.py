@@ -5,6 +5,18 @@ servers of other makes. Reads; changes nothing.
 """
 
 from resonate.inspection.inspector import Inspector
-from resonate.inspection.views import Call, Execution, Failure, Page, Wait
+from resonate.inspection.steering import Refusal, Steering
+from resonate.inspection.views import Call, Execution, Failure, FailureGroup, Group, Page, Wait
 
-__all__ = ["Call", "Execution", "Failure", "Inspector", "Page", "Wait"]
+__all__ = [
+    "Call",
+    "Execution",
+    "Failure",
+    "FailureGroup",
+    "Group",
+    "Inspector",
+    "Page",
+    "Refusal",
+    "Steering",
+    "Wait",
+]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
@@ -12,9 +13,9 @@ from msgspec.structs import replace
 from resonate.errors import ResonateStoreError
 from resonate.execution.records import HALT_TAG
 from resonate.inspection.reading import call_of, is_note, is_root
-from resonate.inspection.views import STATES, Call, Page, Wait
+from resonate.inspection.views import STATES, Call, Failure, FailureGroup, Group, Page, Wait
 from resonate.inspection.waits import waits_of
-from resonate.protocol.records import ORIGIN, PARENT, PENDING, SCOPE, TARGET, Promise, PromiseState, Task
+from resonate.protocol.records import ORIGIN, PARENT, PENDING, SCHEDULE, SCOPE, TARGET, Promise, PromiseState, Task
 from resonate.protocol.requests import PromiseGet, PromiseSearch, Request, Response, TaskGet
 
 PAGE: Final = 1000
@@ -31,6 +32,11 @@ _SETTLED: Final[dict[str, PromiseState]] = {
     "cancelled": "rejected_canceled",
     "timed out": "rejected_timedout",
 }
+FAILED_SHOWN: Final = 20
+"""Ids that are named of executions that failed alike."""
+
+_AGAIN: Final = "Traceback (most recent call last):"
+_FRAME: Final = re.compile(r'File "([^"]*)", line (\d+), in (.*)')
 _NUMBERS: Final = re.compile(r"(\d+)")
 
 
@@ -90,7 +96,9 @@ class Inspector:
             )
 
         def found() -> Iterator[Call]:
-            for page in self._pages({SCOPE: "global", **(tags or {})}, _recorded(state)):
+            for page in self._pages(
+                tags if tags and SCHEDULE in tags else {SCOPE: "global", **(tags or {})}, _recorded(state)
+            ):
                 for call in self._with_tasks([promise for promise in page if matches(promise)]):
                     if (
                         (state is None or call.state == state)
@@ -141,14 +149,36 @@ class Inspector:
         """
         return waits_of(self.tree(id), self._now())
 
+    def groups(self) -> list[Group]:
+        """The groups that have open calls, by name."""
+        found: dict[str, list[Call]] = {}
+        for page in self._pages({SCOPE: "global"}, PENDING):
+            for call in self._with_tasks([promise for promise in page if TARGET in promise.tags]):
+                if call.group is not None:
+                    found.setdefault(call.group, []).append(call)
+        return [_group(name, calls) for name, calls in sorted(found.items())]
+
+    def failures(self, limit: int = 1000) -> list[FailureGroup]:
+        """Failed executions, those together that failed alike; the newest first.
+
+        Args:
+            limit: how many executions are looked at.
+        """
+        alike: dict[tuple[str, str, str], list[Call]] = {}
+        for call in self.executions(state="failed", limit=limit).items:
+            if call.error is not None:
+                alike.setdefault((call.title, call.error.type, place_of(call.error)), []).append(call)
+        groups = [_alike(function, place, calls) for (function, _, place), calls in alike.items()]
+        return sorted(groups, key=lambda group: group.newest, reverse=True)
+
     # ---- inside --------------------------------------------------------------------------------
 
     def _pages(
-        self, tags: dict[str, str], state: PromiseState | None, most: int | None = None
+        self, tags: Mapping[str, str], state: PromiseState | None, most: int | None = None
     ) -> Iterator[Sequence[Promise]]:
         cursor, seen = None, 0
         while most is None or seen < most:
-            (answer,) = self._send([PromiseSearch(state, tags, PAGE, cursor)])
+            (answer,) = self._send([PromiseSearch(state, dict(tags), PAGE, cursor)])
             if answer.promises is None:
                 raise ResonateStoreError(f"promises cannot be searched for here: {answer.error}", 500)
             yield answer.promises
@@ -200,6 +230,42 @@ def _grown(call: Call, below: dict[str, list[Call]]) -> Call:
         state = "retrying" if retries and not top.settled and top.state != "halted" else top.state
         done[top.id] = replace(top, calls=tuple(ordered), state=state)
     return done[call.id]
+
+
+def _group(name: str, calls: Sequence[Call]) -> Group:
+    states = Counter(call.state for call in calls)
+    queued = [call.created_at for call in calls if call.state == "queued"]
+    return Group(
+        name=name,
+        queued=states["queued"],
+        running=states["running"],
+        waiting=states["waiting"],
+        halted=states["halted"],
+        oldest=min(queued, default=None),
+        workers=dict(Counter(call.worker for call in calls if call.worker)),
+    )
+
+
+def _alike(function: str, place: str, calls: Sequence[Call]) -> FailureGroup:
+    newest = max(calls, key=lambda call: call.settled_at or 0)
+    assert newest.error is not None
+    return FailureGroup(
+        function=function,
+        error=newest.error,
+        place=place,
+        count=len(calls),
+        newest=newest.settled_at or 0,
+        ids=tuple(call.id for call in calls[:FAILED_SHOWN]),
+    )
+
+
+def place_of(error: Failure) -> str:
+    """The line of code that raised, as its traceback has it: `shop.py:12 in charge`."""
+    frames = _FRAME.findall(error.traceback.partition(_AGAIN)[2].partition(_AGAIN)[0])  # where it was raised first
+    if not frames:
+        return ""
+    path, line, name = frames[-1]
+    return f"{path.replace(chr(92), '/').rpartition('/')[2]}:{line} in {name}"
 
 
 def _order(id: str) -> list[tuple[int, int | str]]:

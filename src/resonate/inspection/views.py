@@ -94,6 +94,8 @@ class Call(Struct, frozen=True, kw_only=True, omit_defaults=True):
         """What a person calls it: function and version, or the kind."""
         if not self.name:
             return self.kind
+        if self.kind == "sleep":
+            return f"sleep {self.name}"
         return self.name if self.version == 1 else f"{self.name} v{self.version}"
 
     @property
@@ -118,6 +120,45 @@ class Wait(Struct, frozen=True, omit_defaults=True):
     id: str
     text: str
     command: str = ""
+
+
+class Group(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A group of workers, as far as open calls tell of it.
+
+    Attributes:
+        name: of the group.
+        queued, running, waiting, halted: how many calls are in each state.
+        oldest: when the call that is queued for longest was begun, milliseconds since the epoch.
+        workers: pid of each process that has calls now, and how many.
+    """
+
+    name: str
+    queued: int = 0
+    running: int = 0
+    waiting: int = 0
+    halted: int = 0
+    oldest: int | None = None
+    workers: dict[str, int] = {}
+
+
+class FailureGroup(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Executions that failed alike.
+
+    Attributes:
+        function: that failed.
+        error: of the newest one.
+        place: the line that raised, as its traceback has it; empty if unknown.
+        count: how many.
+        newest: when the newest one ended, milliseconds since the epoch.
+        ids: of the newest ones.
+    """
+
+    function: str
+    error: Failure
+    place: str
+    count: int
+    newest: int
+    ids: tuple[str, ...]
 
 
 class Page(Struct, Generic[T], frozen=True, omit_defaults=True):

@@ -82,11 +82,11 @@ class Application(Starlette):
         self.metrics = metrics
         self.door = Door(service, settings.auth)
         self.hub = Hub(service, settings, self.door, metrics)
+        self.dashboard: Dashboard | None = None
         self.draining = False
         self._intake: Intake | None = None
         self._under_way = 0
         self._buffered = 0
-        self.dashboard = self._dashboard()
         cors = _cors(settings.cors_origins)
         # without CORS nothing in Starlette's stack concerns `POST /`
         self._direct = {} if cors else {"/": self._one, "/batch": self._batch}
@@ -114,6 +114,11 @@ class Application(Starlette):
             self.dashboard.close()
 
     def _routes(self) -> list[BaseRoute]:
+        ui: list[BaseRoute] = []
+        if self.settings.ui is not None:
+            access = ServerAccess(self.service, self.settings.auth, self.hub, lambda: self.intake)
+            self.dashboard = Dashboard(access, read_only=self.settings.ui == "read-only")
+            ui = [Route("/ui", _to_page, methods=["GET"]), Mount("/ui", self.dashboard)]
         retired = [Route(path, _retired) for path in ("/promises", "/schedules", "/tasks")]
         retired += [Route(path + "/{rest:path}", _retired) for path in ("/promises", "/schedules", "/tasks")]
         for route in retired:
@@ -124,15 +129,9 @@ class Application(Starlette):
             Route("/health", _health, methods=["GET"]),
             Route("/ready", self._ready, methods=["GET"]),
             Route("/poll/{rest:path}", _Endpoint(self.hub.serve), methods=["GET"]),
-            *([] if self.dashboard is None else [Route("/ui", _to_dashboard), Mount("/ui", self.dashboard)]),
+            *ui,
             *retired,
         ]
-
-    def _dashboard(self) -> Dashboard | None:
-        if self.settings.dashboard == "off":
-            return None
-        access = ServerAccess(self.service, self.settings.auth, self.hub, lambda: self.intake)
-        return Dashboard(access, read_only=self.settings.dashboard == "read-only")
 
     # ---- requests ------------------------------------------------------------------------------
 
@@ -276,8 +275,8 @@ async def _health(request: HttpRequest) -> HttpResponse:
     return HttpResponse()
 
 
-async def _to_dashboard(request: HttpRequest) -> HttpResponse:
-    return RedirectResponse("ui/")  # relative, so that it holds behind a proxy too
+async def _to_page(request: HttpRequest) -> HttpResponse:
+    return RedirectResponse("ui/", 307)  # relative, so that it holds behind a proxy too
 
 
 async def _retired(request: HttpRequest) -> HttpResponse:

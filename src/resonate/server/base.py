@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Literal, Protocol, TypeVar
 
 from resonate.protocol.requests import Request
 
@@ -90,7 +90,7 @@ class Settings:
         server_url: where pushed workers talk back to; part of offers.
         poll_connections: poll streams at once.
         poll_comment: milliseconds of silence before a comment.
-        dashboard: what `/ui` may do: `on` everything, `read-only` show, `off` there is none.
+        ui: how the dashboard is served: "full", "read-only", or None for not at all.
     """
 
     auth: Authenticator[Any] | None = None
@@ -100,7 +100,7 @@ class Settings:
     server_url: str | None = None
     poll_connections: int = POLL_CONNECTIONS
     poll_comment: int = POLL_COMMENT
-    dashboard: str = "on"
+    ui: Literal["full", "read-only"] | None = None
 
 
 @dataclass(frozen=True, slots=True)

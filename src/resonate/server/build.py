@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
+import logging
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Final, Literal
 
 from resonate.clock import Clock, SystemClock
 from resonate.errors import UsageError
@@ -19,6 +21,8 @@ from resonate.service.service import Service
 from resonate.storage.base import Storage
 from resonate.storage.memory import MemoryStorage
 from resonate.storage.postgres import location as postgres
+
+_LOG: Final = logging.getLogger("resonate.server")
 
 
 @contextlib.contextmanager
@@ -102,12 +106,34 @@ def _retention(config: Config) -> int | None:
     return None if kept == 0 or (in_memory and not config.given("storage.retention")) else kept
 
 
+def _ui(config: Config, auth: Authenticator | None) -> Literal["full", "read-only"] | None:
+    """How the dashboard is served: never to other machines without asking who is there."""
+    wanted = config["ui"]
+    if wanted == "off":
+        return None
+    if auth is None and not _is_loopback(config["server.bind"]):
+        _LOG.warning(
+            "no dashboard: other machines reach %s and nobody is asked who they are. Set auth.tokens, auth.users or "
+            "auth.publickey",
+            config["server.bind"],
+        )
+        return None
+    return "full" if wanted == "full" else "read-only"
+
+
+def _is_loopback(bind: str) -> bool:
+    try:
+        return ipaddress.ip_address(bind).is_loopback
+    except ValueError:
+        return bind == "localhost"
+
+
 def _settings(config: Config, auth: Authenticator | None) -> Settings:
     return Settings(
+        ui=_ui(config, auth),
         auth=auth,
         max_body=config["server.max_body"],
         max_waiting=config["server.max_waiting"],
-        dashboard=config["server.dashboard"],
         cors_origins=config["server.cors.allow_origins"],
         server_url=_server_url(config),
         poll_connections=config["transports.http_poll.max_connections"],

@@ -7,18 +7,16 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from resonate.inspection import Call, Inspector
+from resonate.inspection import Inspector, Steering
 from resonate.protocol.records import BRANCH, ORIGIN, PARENT, SCHEDULE, TARGET, Promise, Value
 from resonate.protocol.requests import (
     PromiseCreate,
     PromiseGet,
-    PromiseSettle,
     Request,
     Response,
     ScheduleDelete,
     ScheduleGet,
     SettledState,
-    TaskContinue,
 )
 from resonate.protocol.validation import expand
 from resonate.ui.access import Refused, Send
@@ -50,56 +48,26 @@ def act(action: str, send: Send, ask: Inspector, now: int, body: Body) -> str:
 
 
 def _cancel(send: Send, ask: Inspector, now: int, body: Body) -> str:
-    top = ask.tree(_id(body))
-    if top.settled:
-        raise Refused(409, f"{top.id} has ended already: {top.state}")
-    _ask(send, PromiseSettle(top.id, "rejected_canceled"))
-    below = [call for call in _attached(top) if call is not top and not call.settled]
-    send([PromiseSettle(call.id, "rejected_canceled") for call in below])
-    more = f", with {len(below)} calls below it" if below else ""
-    return f"{top.id} is cancelled{more}"
-
-
-def _attached(top: Call) -> list[Call]:
-    """`top` and all that it waits for; what is detached lives on."""
-    found, stack = [], [top]
-    while stack:
-        call = stack.pop()
-        found.append(call)
-        stack += [child for child in call.calls if child.kind != "detached"]
-    return found
+    Steering(send, lambda: now).cancel(_id(body))
+    return f"{_id(body)} is cancelled"
 
 
 def _retry(send: Send, ask: Inspector, now: int, body: Body) -> str:
-    top = ask.tree(_id(body))
-    pauses = [call for call in _attached(top) if call.kind == "retry" and not call.settled]
-    if not pauses:
-        raise Refused(409, f"nothing below {top.id} pauses before another attempt; it is {top.state}")
-    for pause in pauses:
-        _ask(send, PromiseSettle(pause.id, "resolved"))
-    attempts = "1 attempt" if len(pauses) == 1 else f"{len(pauses)} attempts"
-    return f"{attempts} of {top.id} {'begins' if len(pauses) == 1 else 'begin'} now"
+    count = Steering(send, lambda: now).retry(_id(body))
+    attempts = "1 attempt" if count == 1 else f"{count} attempts"
+    return f"{attempts} of {_id(body)} {'begins' if count == 1 else 'begin'} now"
 
 
 def _resume(send: Send, ask: Inspector, now: int, body: Body) -> str:
-    id = _id(body)
-    state = ask.execution(id).state
-    if state != "halted":
-        raise Refused(409, f"{id} is {state}; only what is halted can be resumed")
-    _ask(send, TaskContinue(id))
-    return f"{id} goes on"
+    Steering(send, lambda: now).resume(_id(body))
+    return f"{_id(body)} goes on"
 
 
 def _settle(send: Send, ask: Inspector, now: int, body: Body) -> str:
     id, how = _id(body), body.get("how")
-    call = ask.execution(id)
-    if call.settled:
-        raise Refused(409, f"{id} has been settled already: {call.state}")
     if not isinstance(how, str) or how not in _SETTLES:
         raise Refused(400, "a promise is settled by resolve, reject or cancel")
-    answer = _ask(send, PromiseSettle(id, _SETTLES[how], _value(how, body.get("value"))))
-    if answer.promise is None or answer.promise.state != _SETTLES[how]:
-        raise Refused(409, f"{id} was settled by somebody else meanwhile")
+    Steering(send, lambda: now).settle(id, _SETTLES[how], _value(how, body.get("value")))
     return f"{id} is {'cancelled' if how == 'cancel' else how + ('d' if how[-1] == 'e' else 'ed')}"
 
 

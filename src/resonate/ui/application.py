@@ -18,7 +18,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from resonate.errors import ResonateError, ResonateStoreError
-from resonate.inspection import Inspector
+from resonate.inspection import Inspector, Refusal
 from resonate.ui import screens
 from resonate.ui.access import Access, Refused, Send
 from resonate.ui.actions import act
@@ -264,6 +264,8 @@ def _refusal(error: Exception) -> Response:
     """An error as the page shows it."""
     if isinstance(error, Refused):
         status, text = error.status, error.text
+    elif isinstance(error, Refusal):
+        status, text = 409, str(error)
     elif isinstance(error, ResonateStoreError):
         status, text = (404 if round(error.code, 3) == 100.404 else 503), error.mesg
     elif isinstance(error, ValueError):

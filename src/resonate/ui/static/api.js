@@ -13,7 +13,7 @@ export class Refused extends Error {
 }
 
 function headers(more = {}) {
-  return session.token ? { ...more, authorization: `Bearer ${session.token}` } : more;
+  return session.token ? { ...more, authorization: /^[^.\s:]+:.+$/.test(session.token) ? `Basic ${btoa(session.token)}` : `Bearer ${session.token}` } : more;
 }
 
 function address(path, query) {

@@ -69,7 +69,7 @@ export function navigate(hash) {
 function signIn() {
   main.replaceChildren(h("div", { class: "empty" }, h("h1", {}, "Sign in"), h("p", {}, "This server wants to know who you are."),
     h("form", { class: "signin", onsubmit: (event) => { event.preventDefault(); session.token = new FormData(event.target).get("token").trim(); begin(); } },
-      h("label", { for: "token" }, session.token ? "That token was not accepted. Another token" : "Token"),
+      h("label", { for: "token" }, session.token ? "That was not accepted. Another token, or user:password" : "Token, or user:password"),
       h("input", { id: "token", name: "token", type: "password", autocomplete: "off", required: true, autofocus: true }),
       h("button", { class: "primary", type: "submit" }, "Sign in"))));
   document.getElementById("token").focus();

@@ -1,0 +1,143 @@
+"""Getting executions going again, or having them end: what a person may do from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from resonate.errors import ResonateStoreError, UsageError
+from resonate.execution.call import DETACHED
+from resonate.execution.records import CALL_TAG
+from resonate.inspection.inspector import Inspector
+from resonate.inspection.views import Call
+from resonate.protocol.records import ORIGIN, PARENT, PENDING, Promise, Value
+from resonate.protocol.requests import (
+    PromiseGet,
+    PromiseSearch,
+    PromiseSettle,
+    Request,
+    Response,
+    SettledState,
+    TaskContinue,
+)
+
+PAGE: Final = 1000
+"""Promises read or settled at once."""
+
+Send = Callable[[Sequence[Request]], list[Response]]
+
+
+class Refusal(UsageError):
+    """What was asked for is not possible in the state that things are in; nothing was changed."""
+
+
+class Steering:
+    """Acts through whatever carries requests to a service.
+
+    Args:
+        send: carries requests of the protocol; `Network.send`.
+        now: milliseconds since the epoch, as the service has it.
+    """
+
+    def __init__(self, send: Send, now: Callable[[], int]) -> None:
+        self._send = send
+        self._inspector = Inspector(send, now)
+
+    def cancel(self, id: str) -> Promise:
+        """Settle `id` as cancelled, and below it everything attached that is still pending; gives its promise.
+
+        Raises:
+            ResonateStoreError: 100.404, there is none of this id.
+            Refusal: it has ended already.
+        """
+        (read,) = self._send([PromiseGet(id)])
+        if read.promise is not None and read.promise.state != PENDING:
+            raise Refusal(f"{id} has ended already: {self._inspector.execution(id).state}")
+        promise = self._settled(id, "rejected_canceled", Value())
+        cancel_below(self._send, promise)
+        return promise
+
+    def resume(self, id: str) -> None:
+        """Offer the halted task `id` to its workers again.
+
+        Raises:
+            ResonateStoreError: 100.404, there is none of this id.
+            Refusal: it is not halted.
+        """
+        call = self._inspector.execution(id)
+        if call.state != "halted":
+            raise Refusal(
+                f"{id} is {call.state}; only what is halted can be resumed. What it waits for: resonate why {id}"
+            )
+        (answer,) = self._send([TaskContinue(id)])
+        if answer.status != 200:
+            raise Refusal(f"{id} cannot be resumed: {answer.error}")
+
+    def retry(self, id: str) -> int:
+        """End the pauses before next attempts in `id` and below it; how many there were.
+
+        Raises:
+            ResonateStoreError: 100.404, there is none of this id.
+            Refusal: there is no such pause.
+        """
+        call = self._inspector.tree(id)
+        pauses = [each.id for each in flat(call) if each.kind == "retry" and not each.settled]
+        if not pauses:
+            raise Refusal(
+                f"nothing below {id} pauses before another attempt; it is {call.state}. What has failed for good "
+                "stays so: begin it anew under another id"
+            )
+        for pause in pauses:
+            self._settled(pause, "resolved", Value())
+        return len(pauses)
+
+    def settle(self, id: str, state: SettledState, value: Value) -> Promise:
+        """Settle a promise by hand.
+
+        Raises:
+            ResonateStoreError: 100.404, there is none of this id.
+            Refusal: it is settled already, or a worker is to settle it.
+        """
+        call = self._inspector.execution(id)
+        if call.settled:
+            raise Refusal(f"{id} has ended already: {call.state}")
+        return self._settled(id, state, value)
+
+    def _settled(self, id: str, state: SettledState, value: Value) -> Promise:
+        (answer,) = self._send([PromiseSettle(id, state, value)])
+        if answer.status == 404:
+            raise ResonateStoreError(f"The specified promise was not found: {id}", 40400)
+        if answer.promise is None:
+            raise Refusal(f"{id} cannot be settled: {answer.error}")
+        return answer.promise
+
+
+def flat(call: Call) -> list[Call]:
+    """A call and all calls below it."""
+    found, stack = [], [call]
+    while stack:
+        top = stack.pop()
+        found.append(top)
+        stack += reversed(top.calls)
+    return found
+
+
+def cancel_below(send: Send, root: Promise) -> None:
+    """Settle the pending descendants of `root`, but for detached calls and what is below them."""
+    origin = root.tags.get(ORIGIN, root.id)
+    children: dict[str, list[str]] = {}
+    cursor = None
+    while True:
+        page = send((PromiseSearch("pending", {ORIGIN: origin}, PAGE, cursor),))[0]
+        for promise in page.promises or ():
+            if promise.id != root.id and promise.tags.get(CALL_TAG, "").partition("|")[0] != DETACHED:
+                children.setdefault(promise.tags.get(PARENT, ""), []).append(promise.id)
+        cursor = page.cursor
+        if cursor is None:
+            break
+    below, at = [root.id], 0
+    while at < len(below):  # pages come in the order of ids, which says nothing where a program chose them
+        below += children.pop(below[at], ())
+        at += 1
+    for start in range(1, len(below), PAGE):
+        send([PromiseSettle(id, "rejected_canceled") for id in below[start : start + PAGE]])
