@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from resonate.protocol.requests import Request, Response
 from resonate.server.base import Authenticator, Unauthorized
@@ -12,6 +12,9 @@ from resonate.server.intake import Intake
 from resonate.server.poll import Hub
 from resonate.service.service import Service
 from resonate.ui.access import Refused, Send
+
+PATIENCE: Final = 30.0
+"""Seconds that a request of the dashboard may take; a server that stops leaves some without an answer."""
 
 
 class ServerAccess:
@@ -51,7 +54,13 @@ class ServerAccess:
                 requests = [auth.narrow(identity, request) for request in requests]
                 if not all(auth.permit(identity, request) for request in requests):
                     raise Refused(403, "Forbidden: the token does not reach that far; nothing was changed")
-            return asyncio.run_coroutine_threadsafe(intake.ask(requests, False, None), loop).result()
+            asked = asyncio.run_coroutine_threadsafe(intake.ask(requests, False, None), loop)
+            try:
+                return asked.result(PATIENCE)
+            except TimeoutError:
+                raise Refused(
+                    503, "the storage has not answered in time: it may be done, look before you try again"
+                ) from None
 
         return send
 
