@@ -11,7 +11,7 @@ export function executions({ query, navigate, signal }) {
   const form = filters(query, navigate);
   let older = [], next = null, shown = [], now = 0;
 
-  for (const state of ["", ...STATES]) {
+  for (const state of ["", ...STATES.filter((each) => each !== "retrying" && each !== "pending")]) { // a list cannot tell those from waiting
     const chosen = (query.state ?? "") === state;
     chips.append(h("button", { type: "button", class: "chip", "aria-pressed": String(chosen), onclick: () => go(navigate, { ...query, state }) }, state || "all"));
   }
