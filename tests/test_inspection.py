@@ -14,6 +14,7 @@ from resonate import Context, Resonate
 from resonate.errors import ExecutionHalted, NonDeterminismError, ResonateStoreError
 from resonate.inspection import Call, Wait
 from resonate.retry_policies import Constant, Never
+from resonate.storage.sqlite.rows import _EXECUTIONS, LAST
 from tests import databases
 from tests.homes import until
 from tests.wire_server import WireServer
@@ -341,3 +342,24 @@ def test_what_failed_alike_is_counted_together(client: Resonate) -> None:
     assert group.place.startswith("test_inspection.py:")
     assert group.place.endswith(" in fails")
     assert set(group.ids) == {"f-0", "f-1", "f-2"}
+
+
+def test_a_list_reads_the_newest_executions_and_nothing_of_their_calls(tmp_path: Path) -> None:
+    with Resonate(url=f"sqlite:///{tmp_path}/app.db?synchronous=off") as client:
+        client.register(adds)
+        client.run("old", adds, 50)
+        client.run("new", adds, 50)
+        storage = client._core.started().network.service.storage  # type: ignore[attr-defined]
+        plan = storage._connection.execute(f"EXPLAIN QUERY PLAN {_EXECUTIONS}", (*LAST, 10))
+
+        (first,) = client.list(limit=1).items
+
+    assert first.id == "new"
+    (step,) = [row[3] for row in plan]
+    assert step.startswith("SEARCH resonate_promises USING INDEX resonate_promises_begun ")
+
+
+def test_what_the_official_command_begins_is_listed_too(client: Resonate) -> None:
+    client.promises.create("bare", 10**14, tags={"resonate:target": "poll://any@nobody"})
+
+    assert [call.id for call in client.list().items] == ["bare"]

@@ -447,9 +447,9 @@ def test_trees_of_a_file_of_the_first_schema_are_found_after_the_upgrade(tmp_pat
     shop.settle("own-name", "a")
     storage.close()
     with closing(sqlite3.connect(location.path, isolation_level=None)) as database:  # as the first schema was
-        for index in ("over", "stray"):
+        for index in ("over", "stray", "begun"):
             database.execute(f"DROP INDEX resonate_promises_{index}")
-        for column in ("over", "stray_of"):
+        for column in ("over", "stray_of", "begun"):
             database.execute(f"ALTER TABLE resonate_promises DROP COLUMN {column}")
         database.execute("UPDATE resonate_schema SET version = 1")
     assert len(MIGRATIONS) >= 2

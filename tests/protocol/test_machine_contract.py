@@ -68,6 +68,10 @@ class Fenced:
         assert self.everything, "a scan is outside the footprint"
         return self.storage.promises(after)
 
+    def executions(self, before: tuple[int, str] | None) -> Iterable[PromiseRow]:
+        assert self.everything, "a scan is outside the footprint"
+        return self.storage.executions(before)
+
     def tasks(self, after: str | None) -> Iterator[TaskRow]:
         assert self.everything, "a scan is outside the footprint"
         return self.storage.tasks(after)

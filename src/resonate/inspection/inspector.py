@@ -15,7 +15,7 @@ from resonate.execution.records import HALT_TAG
 from resonate.inspection.reading import call_of, is_note, is_root
 from resonate.inspection.views import STATES, Call, Failure, FailureGroup, Group, Page, Wait
 from resonate.inspection.waits import waits_of
-from resonate.protocol.records import ORIGIN, PARENT, PENDING, SCHEDULE, SCOPE, TARGET, Promise, PromiseState, Task
+from resonate.protocol.records import ORIGIN, PARENT, PENDING, SCOPE, TARGET, Promise, PromiseState, Task
 from resonate.protocol.requests import PromiseGet, PromiseSearch, Request, Response, TaskGet
 
 PAGE: Final = 1000
@@ -37,6 +37,10 @@ FAILED_SHOWN: Final = 20
 
 _AGAIN: Final = "Traceback (most recent call last):"
 _FRAME: Final = re.compile(r'File "([^"]*)", line (\d+), in (.*)')
+NEWEST: Final = "newest:"
+"""How cursors begin of a service that lists executions the newest first."""
+
+_ORDERED: Final = "n."
 _NUMBERS: Final = re.compile(r"(\d+)")
 
 
@@ -95,22 +99,31 @@ class Inspector:
                 and (before is None or (at, promise.id) < before)
             )
 
-        def found() -> Iterator[Call]:
-            for page in self._pages(
-                tags if tags and SCHEDULE in tags else {SCOPE: "global", **(tags or {})}, _recorded(state)
-            ):
-                for call in self._with_tasks([promise for promise in page if matches(promise)]):
-                    if (
-                        (state is None or call.state == state)
-                        and function in (None, call.name)
-                        and group in (None, call.group)
-                    ):
-                        yield call
+        def fits(call: Call) -> bool:
+            return state in (None, call.state) and function in (None, call.name) and group in (None, call.group)
 
-        newest = heapq.nlargest(limit + 1, found(), key=lambda call: (call.created_at, call.id))
+        known = cursor is None or cursor.startswith(_ORDERED)
+        alone = function is None and group is None and (state is None or state in _SETTLED)
+        found: list[Call] = []
+        ordered = False
+        for page, ordered in self._newest(
+            PromiseSearch(
+                _recorded(state),
+                dict(tags or {}) or None,
+                min(limit + 1, PAGE) if alone else PAGE,
+                prefix=prefix or None,
+            ),
+            before,
+            known,
+        ):
+            found += filter(fits, self._with_tasks([promise for promise in page if matches(promise)]))
+            if ordered and (len(found) > limit or (since is not None and page and page[-1].created_at < since)):
+                break
+        newest = heapq.nlargest(limit + 1, found, key=lambda call: (call.created_at, call.id))
         items = tuple(newest[:limit])
-        more = len(newest) > limit
-        return Page(items, f"{items[-1].created_at}.{items[-1].id}" if more else None)
+        if len(newest) <= limit:
+            return Page(items)
+        return Page(items, f"{_ORDERED if ordered else ''}{items[-1].created_at}.{items[-1].id}")
 
     def execution(self, id: str) -> Call:
         """One call, without what is below it.
@@ -173,12 +186,36 @@ class Inspector:
 
     # ---- inside --------------------------------------------------------------------------------
 
+    def _newest(
+        self, search: PromiseSearch, before: tuple[int, str] | None, known: bool
+    ) -> Iterator[tuple[Sequence[Promise], bool]]:
+        """Executions, the newest first and True where the service knows that order, else all there are and False.
+
+        Args:
+            search: what to look for.
+            before: where the page before ended.
+            known: False if the service is known not to know that order.
+        """
+        cursor = None if before is None else f"{NEWEST}{before[0]}:{before[1]}"
+        while known:
+            (answer,) = self._send([replace(search, cursor=cursor, newest=True)])
+            if answer.promises is None:
+                raise ResonateStoreError(f"promises cannot be searched for here: {answer.error}", 500)
+            cursor = answer.cursor
+            known = cursor is None or cursor.startswith(NEWEST)
+            if known:
+                yield answer.promises, cursor is not None
+            if cursor is None:
+                return
+        for page in self._pages({SCOPE: "global", **(search.tags or {})}, search.state):
+            yield page, False
+
     def _pages(
-        self, tags: Mapping[str, str], state: PromiseState | None, most: int | None = None
+        self, tags: dict[str, str], state: PromiseState | None, most: int | None = None
     ) -> Iterator[Sequence[Promise]]:
         cursor, seen = None, 0
         while most is None or seen < most:
-            (answer,) = self._send([PromiseSearch(state, dict(tags), PAGE, cursor)])
+            (answer,) = self._send([PromiseSearch(state, tags, PAGE, cursor)])
             if answer.promises is None:
                 raise ResonateStoreError(f"promises cannot be searched for here: {answer.error}", 500)
             yield answer.promises
@@ -274,7 +311,7 @@ def _order(id: str) -> list[tuple[int, int | str]]:
 
 
 def _read_cursor(cursor: str) -> tuple[int, str]:
-    at, dot, id = cursor.partition(".")
+    at, dot, id = cursor.removeprefix(_ORDERED).partition(".")
     if not dot or not at.isdigit():
         raise ValueError(f"cursor {cursor!r} comes from no page of executions")
     return int(at), id

@@ -85,6 +85,11 @@ from resonate.protocol.steps import Rules, enter_pending, first_offer, settle
 
 Step = tuple[Response, Sequence[Effect]]
 
+NEWEST: Final = 20_000
+"""Executions that one search goes through at most."""
+
+_NEWEST: Final = "newest:"
+
 _OK: Final = Response(200)
 
 
@@ -177,8 +182,30 @@ def promise_search(view: View, request: PromiseSearch, now: int, rules: Rules) -
 
     if rules.strict:
         return _no_search(), ()
+    if request.newest:
+        return _newest(view, request, now), ()
     page, cursor = _page(matching(), request.limit)
     return Response(200, promises=page, cursor=cursor), ()
+
+
+def _newest(view: View, request: PromiseSearch, now: int) -> Response:
+    """Executions, the newest first: ours. Only an empty page has no cursor, so that it shows who knows this order."""
+    before, wanted, prefix = _instant(request.cursor), request.tags or {}, request.prefix or ""
+    page: list[Promise] = []
+    last: Promise | None = None
+    for count, row in enumerate(view.executions(before), 1):
+        last = project(row.promise, now)
+        if request.state in (None, last.state) and last.id.startswith(prefix) and _tagged(last.tags, wanted):
+            page.append(last)
+        if len(page) == request.limit or count == NEWEST:
+            break
+    return Response(200, promises=page, cursor=None if last is None else f"{_NEWEST}{last.created_at}:{last.id}")
+
+
+def _instant(cursor: str | None) -> tuple[int, str] | None:
+    """Where a page of executions ended; a cursor of another kind begins anew."""
+    at, _, id = (cursor or "").removeprefix(_NEWEST).partition(":")
+    return (int(at), id) if cursor is not None and at.isascii() and at.isdigit() and len(at) < 17 else None
 
 
 # ---- tasks -----------------------------------------------------------------------------------------

@@ -4,7 +4,9 @@ Field names are those of protocol 2026-04-01, section 3. A request travels uncha
 the caller to the machine; `wire` gives it its JSON form. `preload` on task requests is
 ours: False asks the machine to leave the preload out of the answer (on the wire it is
 a key of the head that other servers ignore). `prefix` on searches is ours too, and never on
-the wire: only ids that begin with it are found, for callers who may see no others.
+the wire: only ids that begin with it are found, for callers who may see no others. `newest`
+on a search for promises, ours and on the wire, asks for executions alone, the newest first;
+its cursors begin with `newest:`, which tells that the server knows it.
 """
 
 from __future__ import annotations
@@ -66,6 +68,7 @@ class PromiseSearch(Struct, frozen=True, gc=False):
     limit: int = 100
     cursor: str | None = None
     prefix: str | None = None
+    newest: bool = False
 
 
 class TaskGet(Struct, frozen=True, gc=False):

@@ -124,6 +124,9 @@ class View(Protocol):
     def promises(self, after: str | None) -> Iterable[PromiseRow]:
         """All promises with an id above `after`, ids ascending."""
 
+    def executions(self, before: tuple[int, str] | None) -> Iterable[PromiseRow]:
+        """All executions (`trees.begun_at`) that were begun before (that instant, that id), the newest first."""
+
     def tasks(self, after: str | None) -> Iterable[TaskRow]: ...
 
     def schedules(self, after: str | None) -> Iterable[Schedule]: ...

@@ -38,6 +38,7 @@ class _PromiseSearch(Struct, gc=False):
     tags: dict[str, str] | None = None
     limit: Int64 = 100
     cursor: str | None = None
+    newest: bool | None = None
 
 
 class _CreateAction(Struct, gc=False):
@@ -152,7 +153,7 @@ def _read_promise_create(data: Raw) -> rq.PromiseCreate:
 
 def _read_promise_search(data: Raw) -> rq.PromiseSearch:
     found = _promise_search(data)
-    return rq.PromiseSearch(found.state, found.tags, found.limit, found.cursor)
+    return rq.PromiseSearch(found.state, found.tags, found.limit, found.cursor, newest=found.newest is True)
 
 
 def _read_task_create(data: Raw) -> rq.TaskCreate:
@@ -259,7 +260,8 @@ def _write_promise_create(request: rq.PromiseCreate) -> Data:
 
 
 def _write_promise_search(request: rq.PromiseSearch) -> Data:
-    return _present(state=request.state, tags=request.tags, limit=request.limit, cursor=request.cursor)
+    newest = True if request.newest else None
+    return _present(state=request.state, tags=request.tags, limit=request.limit, cursor=request.cursor, newest=newest)
 
 
 def _action(kind: str, data: object) -> Data:

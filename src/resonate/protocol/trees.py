@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Final
 
 from resonate.protocol.ids import origin_of
-from resonate.protocol.records import ORIGIN, PARENT, PENDING, Promise
+from resonate.protocol.records import ORIGIN, PARENT, PENDING, TARGET, Promise
 from resonate.protocol.rows import is_external, is_live, project
 
 NEWS_KEPT: Final = 3_600_000
@@ -48,6 +48,11 @@ def ranges(ancestor: str) -> tuple[tuple[str, str], ...]:
     """
     colon = (f"{ancestor}:", f"{ancestor};")
     return (colon, (f"{ancestor}.", f"{ancestor}/")) if ":" in ancestor else (colon,)
+
+
+def begun_at(promise: Promise) -> int | None:
+    """When an execution was begun: a root that a worker runs. None of everything else."""
+    return promise.created_at if TARGET in promise.tags and is_root(promise) else None
 
 
 def over_at(promise: Promise) -> int | None:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import heapq
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Any, Final, TypeVar
 
 from resonate.errors import NotSupported
 from resonate.protocol.footprint import Footprint
-from resonate.protocol.records import ACQUIRED, BRANCH, PENDING, Promise, Schedule
+from resonate.protocol.records import ACQUIRED, BRANCH, PENDING, TARGET, Promise, Schedule
 from resonate.protocol.rows import (
     DropSchedule,
     Effect,
@@ -26,6 +27,7 @@ from resonate.protocol.rows import (
     Unsend,
     is_external,
 )
+from resonate.protocol.trees import begun_at
 from resonate.storage.base import PROMISE, SCHEDULE, TASK, JointTransaction, Timer, WithinTransaction
 from resonate.storage.memory_trees import MemoryTrees
 from resonate.storage.trees import drop, purge
@@ -57,6 +59,7 @@ class MemoryStorage:
         self._tasks: dict[str, TaskRow] = {}
         self._schedules: dict[str, Schedule] = {}
         self._branches: dict[str, list[str]] = {}
+        self._begun: dict[str, None] = {}  # the executions, in the order in which they were begun
         self._outbox: dict[tuple[str, ...], Send] = {}
         self._fresh: list[Send] = []
         self._heap: list[tuple[int, str, str]] = []
@@ -102,6 +105,14 @@ class MemoryStorage:
 
     def promises(self, after: str | None) -> Iterator[PromiseRow]:
         return _above(self._promises, after)
+
+    def executions(self, before: tuple[int, str] | None) -> Iterator[PromiseRow]:
+        newest = (self._promises[id] for id in reversed(self._begun))
+        for at, rows in groupby(newest, key=lambda row: row.promise.created_at):  # time never goes backwards here
+            if before is None or at <= before[0]:
+                for row in sorted(rows, key=lambda row: row.promise.id, reverse=True):
+                    if before is None or (at, row.promise.id) < before:
+                        yield row
 
     def tasks(self, after: str | None) -> Iterator[TaskRow]:
         return _above(self._tasks, after)
@@ -187,6 +198,7 @@ class MemoryStorage:
             self._promises.pop(id, None)
             self._tasks.pop(id, None)
             self._branches.pop(id, None)
+            self._begun.pop(id, None)
         gone = set(ids)
         for key in [key for key in self._outbox if key[1] in gone and not (keep_news and key[0] == "unblock")]:
             del self._outbox[key]
@@ -222,6 +234,8 @@ class MemoryStorage:
                     members.append(id)
             if promise.state == PENDING and is_external(promise):
                 self._arm(promise.timeout_at, PROMISE, id)
+            if TARGET in promise.tags and begun_at(promise) is not None:
+                self._begun[id] = None
         self._promises[id] = row
 
     def _put_task(self, row: TaskRow) -> None:

@@ -30,7 +30,7 @@ from resonate.protocol.rows import (
     Unsend,
     is_external,
 )
-from resonate.protocol.trees import is_below, over_at, ranges, stray_of
+from resonate.protocol.trees import begun_at, is_below, over_at, ranges, stray_of
 from resonate.storage import codec
 from resonate.storage.base import RESUME, Conflict, Timer
 from resonate.storage.postgres.statements import ORIGIN, PROMISE, SCHEDULE, TASK, Statements
@@ -40,6 +40,9 @@ LISTED: Final = 200_000
 
 PAGE: Final = 500
 """Rows that a scan reads at once."""
+
+LAST: Final = (1 << 62, "")
+"""Later than any execution."""
 
 
 class Executes(Protocol):
@@ -307,6 +310,23 @@ class Rows:
         written = {row.promise.id: row for row in self._rows_written()}
         yield from _merged(self._scan(self._statements.scan_promises, after), codec.decode_promise, written, after)
 
+    def executions(self, before: tuple[int, str] | None) -> Iterator[PromiseRow]:
+        written = [row for row in self._rows_written() if begun_at(row.promise) is not None]
+        waiting = sorted(written, key=_begun)
+        ids, last = {row.promise.id for row in written}, before or LAST
+        waiting = [row for row in waiting if _begun(row) < last]
+        while not self._reset_all:
+            page = self._database.execute(self._statements.executions, (*last, PAGE))
+            for id, state, body, begun in page:
+                while waiting and _begun(waiting[-1]) > (begun, id):
+                    yield waiting.pop()
+                if id not in ids:
+                    yield codec.decode_promise(id, state, body)
+            if len(page) < PAGE:
+                break
+            last = (page[-1][3], page[-1][0])
+        yield from reversed(waiting)
+
     def tasks(self, after: str | None) -> Iterator[TaskRow]:
         written = {id: self._trees[origin_of(id)].tasks[id] for id in self._tasks}
         yield from _merged(self._scan(self._statements.scan_tasks, after), codec.decode_task, written, after)
@@ -371,7 +391,17 @@ class Rows:
         self._asked.add(id)
         tree.promises[id] = row
         tree.tasks.setdefault(id, None)
-        self._promises[id] = (origin, id, promise.state, due, branch, over_at(promise), stray_of(promise), body)
+        self._promises[id] = (
+            origin,
+            id,
+            promise.state,
+            due,
+            branch,
+            over_at(promise),
+            stray_of(promise),
+            begun_at(promise),
+            body,
+        )
         if branch in self._branches:
             self._branches[branch][id] = promise
 
@@ -517,6 +547,10 @@ def _by_origin(ids: Iterable[str]) -> dict[str, set[str]]:
     for id in ids:
         found.setdefault(origin_of(id), set()).add(id)
     return found
+
+
+def _begun(row: PromiseRow) -> tuple[int, str]:
+    return row.promise.created_at, row.promise.id
 
 
 def _sends(rows: Iterable[tuple[Any, ...]]) -> list[Send]:

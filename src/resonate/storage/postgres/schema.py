@@ -39,6 +39,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             branch text COLLATE "C",
             over bigint,
             stray_of text COLLATE "C",
+            begun bigint,
             body bytea NOT NULL,
             PRIMARY KEY (origin, id)
         )
@@ -47,6 +48,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "CREATE INDEX promises_branch ON {s}.promises (branch, id) WHERE branch IS NOT NULL",
         "CREATE INDEX promises_over ON {s}.promises (over) WHERE over IS NOT NULL",
         "CREATE INDEX promises_stray ON {s}.promises (stray_of, id) WHERE stray_of IS NOT NULL",
+        "CREATE INDEX promises_begun ON {s}.promises (begun, id) WHERE begun IS NOT NULL",
         """
         CREATE TABLE {s}.tasks (
             origin text COLLATE "C" NOT NULL,

@@ -14,7 +14,7 @@ from typing import Any, Final
 ORIGIN, PROMISE, TASK, SCHEDULE = range(4)
 """What a row that was read is of."""
 
-PROMISES: Final = ("origin", "id", "state", "due", "branch", "over", "stray_of", "body")
+PROMISES: Final = ("origin", "id", "state", "due", "branch", "over", "stray_of", "begun", "body")
 TASKS: Final = ("origin", "id", "state", "due", "pid", "body")
 SCHEDULES: Final = ("origin", "id", "due", "body")
 SENDS: Final = ("origin", "kind", "id", "listener", "channel", "hidden", "seq", "body")
@@ -22,7 +22,14 @@ KEYS: Final = ("origin", "kind", "id", "listener")
 OBLIGATIONS: Final = ("origin", "awaited", "awaiter")
 NAMES: Final = ("origin", "id")
 
-_TYPES: Final = {"due": "bigint", "over": "bigint", "hidden": "bigint", "seq": "bigint", "body": "bytea"}
+_TYPES: Final = {
+    "due": "bigint",
+    "over": "bigint",
+    "begun": "bigint",
+    "hidden": "bigint",
+    "seq": "bigint",
+    "body": "bytea",
+}
 
 Rows = Sequence[tuple[Any, ...]]
 
@@ -68,6 +75,10 @@ class Statements:
                 SELECT id FROM {s}.promises WHERE origin = k.origin AND id > k.above AND id < k.ending LIMIT %s
             ) p"""
         self.scan_promises = f"SELECT id, state, body FROM {s}.promises WHERE id > %s ORDER BY id LIMIT %s"
+        self.executions = (
+            f"SELECT id, state, body, begun FROM {s}.promises WHERE begun IS NOT NULL AND (begun, id) < (%s, %s) "
+            "ORDER BY begun DESC, id DESC LIMIT %s"
+        )
         self.scan_tasks = f"SELECT id, state, body FROM {s}.tasks WHERE id > %s ORDER BY id LIMIT %s"
         self.scan_schedules = f"SELECT id, body FROM {s}.schedules WHERE id > %s ORDER BY id LIMIT %s"
         self.promise = f"SELECT id, state, body FROM {s}.promises WHERE origin = %s AND id = %s"
@@ -234,7 +245,7 @@ def _drop(table: str, key: Sequence[str]) -> Any:
 
 _PARTS: Final[dict[str, Any]] = {
     "new_promises": _add_new("promises", PROMISES),
-    "promises": _put("promises", PROMISES, NAMES, fixed=("branch", "stray_of")),
+    "promises": _put("promises", PROMISES, NAMES, fixed=("branch", "stray_of", "begun")),
     "new_tasks": _add_new("tasks", TASKS),
     "tasks": _put("tasks", TASKS, NAMES),
     "schedules": _put("schedules", SCHEDULES, NAMES),

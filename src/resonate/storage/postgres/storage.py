@@ -187,6 +187,9 @@ class PostgresStorage:
     def promises(self, after: str | None) -> list[PromiseRow]:
         return list(Rows(_Aside(self._aside), self._statements).promises(after))
 
+    def executions(self, before: tuple[int, str] | None) -> list[PromiseRow]:
+        return list(Rows(_Aside(self._aside), self._statements).executions(before))
+
     def tasks(self, after: str | None) -> list[TaskRow]:
         return list(Rows(_Aside(self._aside), self._statements).tasks(after))
 

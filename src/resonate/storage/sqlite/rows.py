@@ -27,7 +27,7 @@ from resonate.protocol.rows import (
     Unsend,
     is_external,
 )
-from resonate.protocol.trees import over_at, stray_of
+from resonate.protocol.trees import begun_at, over_at, stray_of
 from resonate.storage import codec
 from resonate.storage.sqlite.schema import TABLES
 
@@ -42,6 +42,9 @@ AT_ONCE: Final = 6
 
 PAGE: Final = 500
 """Rows that a scan reads at once."""
+
+LAST: Final = (1 << 62, "")
+"""Later than any execution."""
 
 TOGETHER: Final = 128
 """Rows that one statement writes at most: each statement gives up the interpreter's lock once, each row of
@@ -61,13 +64,17 @@ _BRANCH: Final = "SELECT id, state, body FROM resonate_promises WHERE branch = ?
 _TASK: Final = "SELECT id, state, body FROM resonate_tasks WHERE id = ?"
 _SCHEDULE: Final = "SELECT body FROM resonate_schedules WHERE id = ?"
 _SCAN_PROMISES: Final = "SELECT id, state, body FROM resonate_promises WHERE id > ? ORDER BY id LIMIT ?"
+_EXECUTIONS: Final = (
+    "SELECT id, state, body, begun FROM resonate_promises WHERE begun IS NOT NULL AND (begun, id) < (?, ?) "
+    "ORDER BY begun DESC, id DESC LIMIT ?"
+)
 _SCAN_TASKS: Final = "SELECT id, state, body FROM resonate_tasks WHERE id > ? ORDER BY id LIMIT ?"
 _SCAN_SCHEDULES: Final = "SELECT id, body FROM resonate_schedules WHERE id > ? ORDER BY id LIMIT ?"
 _OUTBOX: Final = "SELECT kind, id, listener, body FROM resonate_outbox ORDER BY seq"
 _PUT_PROMISE: Final = _together(
-    "INSERT INTO resonate_promises (id, state, due, branch, over, stray_of, body) VALUES %s ON CONFLICT (id) "
+    "INSERT INTO resonate_promises (id, state, due, branch, over, stray_of, begun, body) VALUES %s ON CONFLICT (id) "
     "DO UPDATE SET state = excluded.state, due = excluded.due, over = excluded.over, body = excluded.body",
-    7,
+    8,
 )
 _PUT_TASK: Final = _together(
     "INSERT INTO resonate_tasks (id, state, due, pid, body) VALUES %s "
@@ -232,6 +239,17 @@ class Rows:
     def promises(self, after: str | None) -> Iterator[PromiseRow]:
         return (codec.decode_promise(*row) for row in self._scan(_SCAN_PROMISES, after))
 
+    def executions(self, before: tuple[int, str] | None) -> Iterator[PromiseRow]:
+        self.flush()
+        last = before or LAST
+        while True:
+            page = self._execute(_EXECUTIONS, (*last, PAGE))
+            for id, state, body, _ in page:
+                yield codec.decode_promise(id, state, body)
+            if len(page) < PAGE:
+                return
+            last = (page[-1][3], page[-1][0])
+
     def tasks(self, after: str | None) -> Iterator[TaskRow]:
         return (codec.decode_task(*row) for row in self._scan(_SCAN_TASKS, after))
 
@@ -273,7 +291,16 @@ class Rows:
         elif due is not None and self._promises.get(id, row) is None:
             self._begin_tree(id)
         branch = promise.tags.get(BRANCH)
-        self._new_promises[id] = (id, promise.state, due, branch, over_at(promise), stray_of(promise), body)
+        self._new_promises[id] = (
+            id,
+            promise.state,
+            due,
+            branch,
+            over_at(promise),
+            stray_of(promise),
+            begun_at(promise),
+            body,
+        )
         self._promises[id] = row
         self._bytes += len(body)
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from resonate.errors import StorageUnusable
 from resonate.protocol.records import PromiseState
-from resonate.protocol.trees import over_at, stray_of
+from resonate.protocol.trees import begun_at, over_at, stray_of
 from resonate.storage.codec import decode_promise
 
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
@@ -75,10 +75,17 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "CREATE INDEX resonate_promises_over ON resonate_promises (over) WHERE over IS NOT NULL",
         "CREATE INDEX resonate_promises_stray ON resonate_promises (stray_of) WHERE stray_of IS NOT NULL",
     ),
+    # 3: executions are listed, the newest first.
+    (
+        "ALTER TABLE resonate_promises ADD COLUMN begun INTEGER",
+        "UPDATE resonate_promises SET begun = resonate_begun(id, state, body)",
+        "CREATE INDEX resonate_promises_begun ON resonate_promises (begun, id) WHERE begun IS NOT NULL",
+    ),
 )
 
 _COLUMNS: Final[dict[str, Callable[[str, PromiseState, bytes], Any]]] = {
     "resonate_over": lambda *row: over_at(decode_promise(*row).promise),
+    "resonate_begun": lambda *row: begun_at(decode_promise(*row).promise),
     "resonate_stray_of": lambda *row: stray_of(decode_promise(*row).promise),
 }
 """What migrations may call: columns that were added later, of the rows that are there already."""

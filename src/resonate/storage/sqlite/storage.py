@@ -160,6 +160,9 @@ class SqliteStorage:
     def promises(self, after: str | None) -> list[PromiseRow]:
         return self._looked(lambda: list(self._rows.promises(after)))
 
+    def executions(self, before: tuple[int, str] | None) -> list[PromiseRow]:
+        return self._looked(lambda: list(self._rows.executions(before)))
+
     def tasks(self, after: str | None) -> list[TaskRow]:
         return self._looked(lambda: list(self._rows.tasks(after)))
 
