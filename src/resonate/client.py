@@ -33,7 +33,7 @@ from resonate.network.base import Network
 from resonate.network.embedded import EmbeddedNetwork
 from resonate.options import Options
 from resonate.protocol import validation
-from resonate.protocol.records import ACQUIRED, PENDING, TARGET, Promise, Value
+from resonate.protocol.records import ACQUIRED, PENDING, SCOPE, TARGET, Promise, Value
 from resonate.protocol.requests import (
     PromiseCreate,
     PromiseGet,
@@ -294,7 +294,7 @@ class Client:
             SCHEDULED_ID,
             int(timeout * 1000),
             Value(call.headers, call.data),
-            {**(opts.tags or {}), TARGET: call.target},
+            {**(opts.tags or {}), SCOPE: "global", TARGET: call.target},
         )
         problem = validation.check(create)
         if problem is not None:

@@ -26,7 +26,7 @@ from resonate.protocol import wire
 from resonate.protocol.requests import PromiseGet
 from resonate.server.base import MAX_BUFFERED, Settings
 from resonate.server.batch import answer_batch
-from resonate.server.dashboard import OfServer
+from resonate.server.dashboard import ServerAccess
 from resonate.server.door import Door
 from resonate.server.intake import Committer, Direct, Intake
 from resonate.server.metrics import Metrics
@@ -82,6 +82,7 @@ class Application(Starlette):
         self.metrics = metrics
         self.door = Door(service, settings.auth)
         self.hub = Hub(service, settings, self.door, metrics)
+        self.dashboard: Dashboard | None = None
         self.draining = False
         self._intake: Intake | None = None
         self._under_way = 0
@@ -109,13 +110,15 @@ class Application(Starlette):
         """Take no new work: streams end, `/ready` says no. Requests under way are answered. Idempotent."""
         self.draining = True
         self.hub.close()
+        if self.dashboard is not None:
+            self.dashboard.close()
 
     def _routes(self) -> list[BaseRoute]:
         ui: list[BaseRoute] = []
         if self.settings.ui is not None:
-            asks = OfServer(self.service, self.door, lambda requests: self.intake.ask(requests, False, None))
-            page = Dashboard(asks, read_only=self.settings.ui == "read-only")
-            ui = [Route("/ui", _to_page, methods=["GET"]), Mount("/ui", page)]
+            access = ServerAccess(self.service, self.settings.auth, self.hub, lambda: self.intake)
+            self.dashboard = Dashboard(access, read_only=self.settings.ui == "read-only")
+            ui = [Route("/ui", _to_page, methods=["GET"]), Mount("/ui", self.dashboard)]
         retired = [Route(path, _retired) for path in ("/promises", "/schedules", "/tasks")]
         retired += [Route(path + "/{rest:path}", _retired) for path in ("/promises", "/schedules", "/tasks")]
         for route in retired:
@@ -273,7 +276,7 @@ async def _health(request: HttpRequest) -> HttpResponse:
 
 
 async def _to_page(request: HttpRequest) -> HttpResponse:
-    return RedirectResponse("/ui/", 307)
+    return RedirectResponse("ui/", 307)  # relative, so that it holds behind a proxy too
 
 
 async def _retired(request: HttpRequest) -> HttpResponse:

@@ -1,58 +1,81 @@
-"""The dashboard's way to the service: each of its requests passes the door like any other."""
+"""The dashboard's way into a server: its requests are judged and answered like those of any client."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from starlette.datastructures import Headers
-
-from resonate.protocol import wire
 from resonate.protocol.requests import Request, Response
-from resonate.server.door import Door
+from resonate.server.base import Authenticator, Unauthorized
+from resonate.server.intake import Intake
+from resonate.server.poll import Hub
 from resonate.service.service import Service
-from resonate.ui.pages import Unpermitted
+from resonate.ui.access import Refused, Send
 
 PATIENCE: Final = 30.0
-"""Seconds that a request of the dashboard may take."""
-
-Answers = Callable[[Sequence[Request]], Coroutine[Any, Any, list[Response]]]
+"""Seconds that a request of the dashboard may take; a server that stops leaves some without an answer."""
 
 
-class OfServer:
-    """Carries the dashboard's requests to the server that it is part of.
+class ServerAccess:
+    """An `Access` to the service of this process.
 
     Args:
-        service: the server's.
-        door: checks who asks.
-        answer: answers requests on the server's loop.
+        service: whose state is shown.
+        auth: who checks tokens; None lets everybody pass.
+        hub: knows who polls.
+        intake: where requests are answered; asked for on the event loop.
     """
 
-    def __init__(self, service: Service, door: Door, answer: Answers) -> None:
+    def __init__(
+        self, service: Service, auth: Authenticator[Any] | None, hub: Hub, intake: Callable[[], Intake]
+    ) -> None:
         self._service = service
-        self._door = door
-        self._answer = answer
-
-    def send(self, requests: Sequence[Request], headers: Headers, loop: asyncio.AbstractEventLoop) -> list[Response]:
-        """Carry out requests on behalf of whoever sent these headers.
-
-        Raises:
-            Unpermitted: they may not.
-        """
-        passed: list[Request] = []
-        for request in requests:
-            found = self._door.read(wire.encode_request(request, "ui"), headers.raw)
-            if isinstance(found, wire.Refusal):
-                if found.status in (401, 403):
-                    raise Unpermitted(found.status)
-                return [Response(found.status, error="the request was refused")] * len(requests)
-            passed.append(found.request)
-        return asyncio.run_coroutine_threadsafe(self._answer(passed), loop).result(PATIENCE)
+        self._auth = auth
+        self._hub = hub
+        self._intake = intake
+        self.where = "this server"
 
     def now(self) -> int:
         """Milliseconds since the epoch, as the service has it."""
         return self._service.now()
 
+    def enter(self, authorization: str | None) -> Send:
+        """What carries the requests of whoever sent this header.
 
-__all__ = ["OfServer"]
+        Raises:
+            Refused: 401, the header does not hold.
+        """
+        loop, intake, auth = asyncio.get_running_loop(), self._intake(), self._auth
+        identity = self._identity(authorization)
+
+        def send(requests: Sequence[Request]) -> list[Response]:
+            if auth is not None:
+                requests = [auth.narrow(identity, request) for request in requests]
+                if not all(auth.permit(identity, request) for request in requests):
+                    raise Refused(403, "Forbidden: the token does not reach that far; nothing was changed")
+            asked = asyncio.run_coroutine_threadsafe(intake.ask(requests, False, None), loop)
+            try:
+                return asked.result(PATIENCE)
+            except TimeoutError:
+                raise Refused(
+                    503, "the storage has not answered in time: it may be done, look before you try again"
+                ) from None
+
+        return send
+
+    def pollers(self, authorization: str | None) -> Mapping[str, Sequence[str]]:
+        """The processes that listen to this server, of the groups that whoever asks may listen to."""
+        identity = self._identity(authorization)
+        found = self._hub.listeners()
+        if self._auth is None:
+            return found
+        return {group: ids for group, ids in found.items() if identity.may_poll(group)}
+
+    def _identity(self, authorization: str | None) -> Any:
+        if self._auth is None:
+            return None
+        try:
+            return self._auth.authenticate(None, authorization=authorization)
+        except Unauthorized:
+            raise Refused(401, "Unauthorized: sign in with a token of this server") from None

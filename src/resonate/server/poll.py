@@ -144,6 +144,10 @@ class Hub:
         self._thread = 0
         self._executor: ThreadPoolExecutor | None = None
 
+    def listeners(self) -> dict[str, list[str]]:
+        """The ids of the streams of each group."""
+        return {name: sorted({stream.id for stream in group.streams}) for name, group in self._groups.items()}
+
     async def serve(self, scope: Scope, receive: Receive, send: AsgiSend) -> None:
         """Answer `GET /poll/{group}/{id}`; returns when the stream has ended."""
         name, id = _segments(scope)

@@ -1,9 +1,11 @@
-"""The dashboard: a page that shows what happened and why it waits, and gets it going again.
+"""The dashboard: what happened, why it waits, and how it goes on, as a page.
 
-Mount it in any ASGI application: `app.mount("/resonate", resonate.ui.app(url))`. Our server has
-it at `/ui`. The files of the page are in this package; nothing is loaded from elsewhere.
+`app(url)` is an ASGI application for any server: `app.mount("/resonate", resonate.ui.app(url))`.
+Our own server has it at `/ui`. Its files are plain and lie beside this one; nothing comes from elsewhere.
 """
 
-from resonate.ui.pages import Dashboard, app
+from resonate.ui.access import Access, Refused
+from resonate.ui.application import Dashboard
+from resonate.ui.home import app
 
-__all__ = ["Dashboard", "app"]
+__all__ = ["Access", "Dashboard", "Refused", "app"]

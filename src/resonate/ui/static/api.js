@@ -1,57 +1,98 @@
-// Asks our own server, as whoever has signed in.
-import { dialog, h, toast } from "./dom.js";
+// Requests to the server, and word of changes; the token of whoever signed in lives as long as the tab.
 
-const KEY = "resonate-authorization";
+const base = new URL("api/", document.baseURI);
 
-function headers(more) {
-  const known = sessionStorage.getItem(KEY);
-  return known ? { ...more, authorization: known } : more;
+export const session = {
+  readOnly: false,
+  get token() { return sessionStorage.getItem("resonate-token") ?? ""; },
+  set token(value) { value ? sessionStorage.setItem("resonate-token", value) : sessionStorage.removeItem("resonate-token"); },
+};
+
+export class Refused extends Error {
+  constructor(status, text) { super(text); this.status = status; }
 }
 
-async function answered(response) {
-  let body = {};
-  try { body = await response.json(); } catch { /* no JSON: the status says it */ }
-  if (response.ok) return body;
-  const error = new Error(body.error || `the server answered ${response.status}`);
-  error.status = response.status;
-  throw error;
+function headers(more = {}) {
+  return session.token ? { ...more, authorization: /^[^.\s:]+:.+$/.test(session.token) ? `Basic ${btoa(session.token)}` : `Bearer ${session.token}` } : more;
 }
 
-// What a view shows, or null if that is what is known already.
-export async function ask(path, params, etag) {
-  const query = new URLSearchParams(Object.entries(params || {}).filter(([, value]) => value));
-  const response = await fetch(`api/${path}?${query}`, { headers: headers(etag ? { "if-none-match": etag } : {}), cache: "no-store" });
-  if (response.status === 304) return null;
-  const body = await answered(response);
-  return { ...body, etag: response.headers.get("etag") };
+function address(path, query) {
+  const url = new URL(path, base);
+  for (const [name, value] of Object.entries(query)) if (value !== "" && value !== undefined && value !== null) url.searchParams.set(name, value);
+  return url;
 }
 
-// Has something done, and tells what came of it; whether it was done.
-export async function act(action) {
-  try {
-    const body = JSON.stringify(action);
-    const response = await fetch("api/act", { method: "POST", body, headers: headers({ "content-type": "application/json", "x-resonate-ui": "1" }) });
-    toast((await answered(response)).said);
-    return true;
-  } catch (error) {
-    toast(error.message, true);
-    return false;
+async function answer(response) {
+  const text = await response.text();
+  let found = {};
+  try { found = JSON.parse(text); } catch { found = { error: text.slice(0, 200) }; }
+  if (!response.ok) throw new Refused(response.status, found.error || `the server answered ${response.status}`);
+  return found;
+}
+
+async function reach(url, options) {
+  try { return await fetch(url, options); }
+  catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Refused(0, "The server is out of reach. It is asked again until it answers.");
   }
 }
 
-let asking = null;
-export function signIn(text) {
-  asking ||= (async () => {
-    const form = await dialog("Who are you?", [
-      h("p", { class: "soft" }, `The server says: ${text}.`),
-      h("label", {}, "Token, or user:password", h("input", { name: "secret", type: "password", autocomplete: "current-password" })),
-    ], "Sign in");
-    asking = null;
-    const secret = form && form.get("secret");
-    if (!secret) return false;
-    const pair = /^[^.\s:]+:.+$/.test(secret);
-    sessionStorage.setItem(KEY, pair ? `Basic ${btoa(secret)}` : `Bearer ${secret}`);
-    return true;
-  })();
-  return asking;
+export async function get(path, query = {}, signal = undefined) {
+  return answer(await reach(address(path, query), { headers: headers(), signal }));
+}
+
+export async function act(action, body) {
+  const sent = headers({ "content-type": "application/json", "resonate-action": "1" });
+  return (await answer(await reach(new URL(`act/${action}`, base), { method: "POST", headers: sent, body: JSON.stringify(body) }))).text;
+}
+
+export async function download(path, query, name) {
+  const response = await reach(address(path, query), { headers: headers() });
+  if (!response.ok) await answer(response);
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(await response.blob());
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+}
+
+// Call `changed` whenever the screen has become something else, until the signal aborts. Asks nothing while hidden.
+export async function watch(path, query, signal, changed, status) {
+  while (!signal.aborted) {
+    if (document.hidden) {
+      status("paused");
+      await new Promise((go) => {
+        document.addEventListener("visibilitychange", go, { once: true });
+        signal.addEventListener("abort", go, { once: true });
+      });
+      if (signal.aborted) return;
+      changed();
+    }
+    const stop = new AbortController();
+    const end = () => stop.abort();
+    signal.addEventListener("abort", end, { once: true });
+    const hidden = () => { if (document.hidden) stop.abort(); };
+    document.addEventListener("visibilitychange", hidden);
+    try {
+      const response = await reach(address(`live/${path}`, query), { headers: headers(), signal: stop.signal });
+      if (!response.ok) await answer(response);
+      status("live");
+      const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+      for (;;) {
+        const { value, done } = await reader.read();
+        if (done) break;
+        if (value.includes("event: change")) changed();
+      }
+    } catch (error) {
+      if (!stop.signal.aborted) status("lost", error.message);
+    } finally {
+      signal.removeEventListener("abort", end);
+      document.removeEventListener("visibilitychange", hidden);
+      stop.abort();
+    }
+    if (signal.aborted || document.hidden) continue;
+    await new Promise((go) => setTimeout(go, 2000));
+    if (!signal.aborted) changed();
+  }
 }

@@ -1,120 +1,126 @@
-// One execution: what it is, why it waits, its calls on a line of time, and what can be done.
-import { act } from "./api.js";
-import { dialog, h, link, pretty, replace, span, state, title, when } from "./dom.js";
-import { waterfall } from "./waterfall.js";
+// One execution: its header, why it waits, the waterfall, the details of a call, and what can be done.
+import { act, download, get, session } from "./api.js";
+import { dialog, fill, h, toast } from "./dom.js";
+import { Tree } from "./tree.js";
+import { ago, badge, moment, span } from "./words.js";
 
-export function execution(place, refresh) {
-  const view = { title: place.id, path: "execution", params: { id: place.id }, draw };
-  const head = h("div", { class: "panel pad" });
-  const why = h("div", {});
-  const details = h("aside", { class: "panel pad details", "aria-label": "Details of the chosen call" });
-  const tree = waterfall((call) => { chosen = call.id; detail(call); });
-  let chosen = null;
-  let latest = null;
+export function execution({ query, signal }) {
+  const id = query.id;
+  const header = h("div", { class: "card summary" });
+  const banner = h("section", { class: "why", "aria-label": "Why it waits", hidden: true });
+  const details = h("aside", { class: "details card", "aria-label": "Details of the call" });
+  const tree = new Tree((row) => open(row.id));
+  const tools = h("div", { class: "tools" }, h("h2", {}, "Calls"), h("span", { class: "count" }),
+    h("button", { type: "button", class: "plain small", onclick: () => tree.foldAll(true) }, "Fold"),
+    h("button", { type: "button", class: "plain small", onclick: () => tree.foldAll(false) }, "Unfold"));
+  let chosen = id, now = 0;
 
-  async function doing(action, question, text, confirm, danger) {
-    const form = await dialog(question, [h("p", {}, text)], confirm, danger);
-    if (form && await act({ do: action, id: place.id })) refresh();
+  async function open(which) {
+    chosen = which;
+    try {
+      const call = await get("call", { id: which }, signal);
+      if (!signal.aborted && chosen === which) detail(details, { ...call, state: tree.rows.find((row) => row.id === which)?.state ?? call.state }, now);
+    } catch (error) { if (!signal.aborted) fill(details, h("p", { class: "problem" }, error.message)); }
   }
 
-  async function settle(id) {
-    const form = await dialog(`Settle ${id}`, [
-      h("p", { class: "soft" }, "Whoever waits for it goes on with this value."),
-      h("label", {}, "As", h("select", { name: "do" }, h("option", { value: "resolve" }, "value (resolve)"), h("option", { value: "reject" }, "error (reject)"))),
-      h("label", {}, "JSON", h("textarea", { name: "value", class: "mono", spellcheck: "false" }, "true")),
-    ], "Settle it");
-    if (!form) return;
-    const value = form.get("value").trim() || "null";
-    try { JSON.parse(value); } catch (error) {
-      const again = await dialog("That is no JSON", [h("p", { class: "error" }, error.message), h("p", {}, "A text needs quotes: \"yes\".")], "Try again");
-      return again ? settle(id) : undefined;
-    }
-    if (await act({ do: form.get("do"), id, value })) refresh();
+  async function why(top) {
+    if (top.settled) { banner.hidden = true; return; }
+    const { waits } = await get("why", { id }, signal);
+    const shown = waits.filter((wait) => wait.command || !/is run by worker/.test(wait.text));
+    const all = shown.length ? shown : waits;
+    banner.hidden = !all.length;
+    banner.className = `why ${top.state}`;
+    fill(banner, h("h2", {}, shown.length ? "Why it waits" : "What it does"), h("ul", {}, all.slice(0, 20).map((wait) => h("li", {},
+      h("p", {}, wait.text), wait.command && h("div", { class: "unblock" }, settles(wait) && !session.readOnly && h("button", { type: "button", class: "primary small", onclick: () => settle(wait.id) }, "Settle it…"), command(wait.command))))),
+      all.length > 20 && h("p", {}, `… and ${all.length - 20} more`));
   }
 
-  function save() {
-    const blob = new Blob([JSON.stringify(latest.tree, null, 2)], { type: "application/json" });
-    const anchor = h("a", { href: URL.createObjectURL(blob), download: `${place.id}.json` });
-    anchor.click();
-    URL.revokeObjectURL(anchor.href);
-  }
-
-  function actions(call, readOnly) {
-    const buttons = [];
-    if (!readOnly && call.state === "retrying") buttons.push(h("button", { type: "button", class: "first", onclick: () => doing("retry", `Try ${place.id} again now?`, "The pause before the next attempt ends.", "Try now") }, "Retry now"));
-    if (!readOnly && call.state === "halted") buttons.push(h("button", { type: "button", class: "first", onclick: () => doing("resume", `Resume ${place.id}?`, "A worker replays it; its code has to agree with what is recorded.", "Resume") }, "Resume"));
-    if (!readOnly && !call.settled_at) buttons.push(h("button", { type: "button", class: "danger", onclick: () => doing("cancel", `Cancel ${place.id}?`, "It and everything that it waits for are cancelled. That cannot be undone.", "Cancel it", true) }, "Cancel…"));
-    buttons.push(h("button", { type: "button", onclick: save }, "Export"));
-    return h("div", { class: "actions" }, ...buttons);
-  }
-
-  function fact(name, value) {
-    return value === null || value === undefined || value === "" ? null : h("div", {}, h("dt", {}, name), h("dd", {}, value));
-  }
-
-  function header(call, answer) {
-    const took = (call.settled_at || answer.now) - call.created_at;
-    const above = call.tags && call.tags["resonate:origin"] && call.tags["resonate:origin"] !== call.id ? h("a", { href: link(call.tags["resonate:origin"]), class: "mono" }, call.tags["resonate:origin"]) : null;
-    const own = Object.entries(call.tags || {}).filter(([name]) => !name.startsWith("resonate:"));
-    replace(head, h("div", { class: "head" }, h("h1", {}, call.id), state(call.state), actions(call, answer.readOnly)),
-      h("dl", { class: "facts" }, fact("Function", title(call)), fact(call.settled_at ? "Took" : "Since", span(took)), fact("Begun", when(call.created_at)),
-        fact("Ended", call.settled_at && when(call.settled_at)), fact("Deadline", when(call.deadline)), fact("Group", call.group), fact("Worker", call.worker), fact("Part of", above),
-        own.length ? fact("Tags", h("span", { class: "chips" }, ...own.map(([name, value]) => h("span", { class: "chip" }, `${name} = ${value}`)))) : null));
-  }
-
-  function waits(found, answer) {
-    if (!found.length) return replace(why);
-    const pending = new Set(flat(answer.found.tree).filter((call) => call.kind === "promise" && !call.settled_at).map((call) => call.id));
-    replace(why, h("section", { class: "panel pad why", "aria-label": "Why it waits" }, h("h2", {}, "Why it waits"), h("ul", {}, ...found.slice(0, 20).map((wait) => h("li", {}, h("p", {}, wait.text),
-      wait.command ? h("div", { class: "row" }, h("code", {}, wait.command), pending.has(wait.id) && !answer.readOnly ? h("button", { type: "button", class: "first", onclick: () => settle(wait.id) }, "Settle…") : null) : null))),
-      found.length > 20 ? h("p", { class: "soft" }, `and ${found.length - 20} more`) : null));
-  }
-
-  function detail(call) {
-    const rows = [];
-    const row = (name, value) => value ? rows.push(h("dt", {}, name), h("dd", {}, value)) : 0;
-    row("Id", h("span", { class: "mono" }, call.id));
-    row("State", state(call.state));
-    row("Kind", call.kind);
-    row("Called at", call.place && h("span", { class: "mono" }, call.place));
-    row("Begun", when(call.created_at));
-    row("Ended", call.settled_at && when(call.settled_at));
-    row("Took", call.settled_at && span(call.settled_at - call.created_at));
-    row("Deadline", when(call.deadline));
-    row("Group", call.group);
-    row("Worker", call.worker);
-    const block = (name, value, kind) => value === undefined || value === null ? [] : [h("h3", {}, name), h("pre", { tabindex: "0", class: kind }, pretty(value))];
-    const input = call.input && Array.isArray(call.input.args) ? (Object.keys(call.input.kwargs || {}).length ? { args: call.input.args, kwargs: call.input.kwargs } : call.input.args) : call.input;
-    replace(details, h("h2", {}, title(call)), h("dl", { class: "rows" }, ...rows),
-      !call.settled_at && call.kind === "promise" && !latest.readOnly ? h("p", {}, h("button", { type: "button", class: "first", onclick: () => settle(call.id) }, "Settle…")) : "",
-      ...block("Input", input), ...block("Output", call.output), ...block("Halted", call.reason),
-      ...(call.error ? [h("h3", {}, "Error"), h("p", { class: "error" }, `${call.error.type}${call.error.message ? `: ${call.error.message}` : ""}`)] : []),
-      ...block("Traceback", call.error && call.error.traceback || undefined, "code"));
-  }
-
-  function draw(main, found, answer) {
-    if (!view.drawn) {
-      replace(main, h("div", { class: "stack" }, head, why, h("div", { class: "split" }, tree.element, details)));
-      view.drawn = true;
-    }
-    latest = { ...found, readOnly: answer.readOnly };
-    header(found.tree, answer);
-    waits(found.waits, answer);
-    tree.show(found.tree, answer.now);
-    const calls = flat(found.tree);
-    detail(calls.find((call) => call.id === chosen) || calls.find((call) => call.error && call !== found.tree) || found.tree);
-  }
-
-  return view;
+  return {
+    title: id, path: "tree", query: { id },
+    root: h("div", { class: "page execution" }, header, banner, h("div", { class: "split" }, h("section", { class: "card calls", "aria-label": "Calls of this execution" }, tools, legend(), tree.root), details)),
+    async draw(found) {
+      now = found.now;
+      const top = found.rows[0];
+      summary(header, top, found.rows, now);
+      tools.querySelector(".count").textContent = found.rows.length.toLocaleString("en");
+      tree.selected ??= id;
+      tree.set(found.rows, now);
+      tree.mark();
+      await Promise.all([open(chosen), why(top)]);
+    },
+  };
 }
 
-function flat(root) {
-  const found = [];
-  const stack = [root];
-  while (stack.length) {
-    const call = stack.pop();
-    found.push(call);
-    for (const child of call.calls || []) stack.push(child);
-  }
-  return found;
+function settles(wait) { return wait.command.startsWith("resonate promises resolve"); }
+
+function command(text) {
+  return h("span", { class: "command" }, h("code", {}, text), h("button", { type: "button", class: "quiet small", "aria-label": "Copy the command", title: "Copy the command", onclick: async () => {
+    try { await navigator.clipboard.writeText(text); toast("Copied"); } catch { toast("The browser does not let this page copy", true); }
+  } }, "Copy"));
+}
+
+function legend() {
+  const kinds = [["queue", "waits to begin"], ["succeeded", "runs"], ["waiting", "waits"], ["failed", "failed attempt"], ["pause", "pause before the next"]];
+  return h("p", { class: "legend" }, kinds.map(([kind, text]) => h("span", {}, h("span", { class: `bar ${kind}`, "aria-hidden": "true" }), text)));
+}
+
+function fact(name, value) { return h("div", {}, h("dt", {}, name), h("dd", {}, value)); }
+
+function summary(header, top, rows, now) {
+  const attempts = 1 + rows.filter((row) => row.kind === "retry" && row.depth === 1 && row.settled).length;
+  const facts = [
+    fact(top.settled ? "Took" : "For", span((top.settled ?? now) - top.created)), fact("Begun", moment(top.created, now)),
+    top.settled ? fact("Ended", moment(top.settled, now)) : fact("Deadline", h("span", { title: new Date(Math.min(top.deadline, 8e15)).toISOString() }, ago(top.deadline, now))),
+    fact("Attempts", String(attempts)), top.group && fact("Group", top.group), top.worker && fact("Worker", top.worker)];
+  fill(header,
+    h("nav", { class: "crumbs", "aria-label": "Where you are" }, h("a", { href: "#/executions" }, "Executions"), " / ", h("span", { class: "id" }, top.id)),
+    h("div", { class: "title" }, h("h1", {}, top.name), badge(top.state), actions(top, rows)),
+    h("dl", { class: "facts" }, facts), top.error && h("p", { class: "error-line" }, top.error), top.reason && h("p", { class: "error-line" }, top.reason));
+}
+
+function actions(top, rows) {
+  const asked = (label, danger, title, text, action, body = { id: top.id }) => h("button", { type: "button", class: danger ? "plain danger-text" : "plain",
+    onclick: () => dialog({ title, text, label, danger, run: () => act(action, body) }) }, label);
+  const pauses = rows.some((row) => row.kind === "retry" && !row.settled);
+  const change = session.readOnly ? [] : [
+    top.kind === "promise" && !top.settled && h("button", { type: "button", class: "primary", onclick: () => settle(top.id) }, "Settle…"),
+    !top.settled && pauses && asked("Retry now", false, "Retry now?", "The pause before the next attempt ends, and the attempt begins.", "retry"),
+    top.state === "halted" && asked("Resume", false, "Resume?", "A worker replays it. Do this once its code agrees with what is recorded.", "resume"),
+    !top.settled && asked("Cancel", true, "Cancel this execution?", `${top.id} and everything that it waits for end as cancelled. What is detached goes on.`, "cancel"),
+    top.settled && top.state !== "succeeded" && top.group && asked("Begin again", false, "Begin it again?", "The same call is begun under a new id, with the same arguments.", "again", { ids: [top.id] })];
+  const save = h("button", { type: "button", class: "plain", onclick: () => download("export", { id: top.id }, `${top.id.replace(/[^\w.-]/g, "_")}.json`).catch((error) => toast(error.message, true)) }, "Export");
+  return h("div", { class: "actions" }, change, save);
+}
+
+export function settle(id) {
+  const value = h("textarea", { id: "settle-value", name: "value", rows: "5", spellcheck: "false", placeholder: 'true, 42, "text", {"approved": true}' });
+  const label = h("label", { for: "settle-value" }, "Value, as JSON (may be empty)");
+  const how = ["resolve", "reject", "cancel"].map((kind, index) => h("label", { class: "choice" }, h("input", { type: "radio", name: "how", value: kind, checked: index === 0, onchange: () => {
+    label.textContent = kind === "resolve" ? "Value, as JSON (may be empty)" : kind === "reject" ? "Why, as text: whoever waits gets it as an error" : "Nothing is given";
+    value.disabled = kind === "cancel";
+  } }), { resolve: " Resolve", reject: " Reject", cancel: " Cancel" }[kind]));
+  dialog({ title: "Settle the promise", text: id, label: "Settle", fields: [h("fieldset", {}, h("legend", {}, "How"), how), label, value], run: (given) => {
+    if (given.how === "resolve" && given.value.trim()) checked(given.value);
+    return act("settle", { id, ...given });
+  } });
+}
+
+function checked(text) {
+  try { JSON.parse(text); } catch (error) { throw new Error(`The value is no JSON (${error.message}); text goes in double quotes`); }
+}
+
+function block(name, text) {
+  return text === null || text === undefined || text === "" ? null : h("section", {}, h("h3", {}, name), h("pre", { tabindex: "0", "aria-label": name }, text));
+}
+
+function detail(box, call, now) {
+  const facts = [fact("Kind", call.kind), fact("Begun", moment(call.created_at, now)), call.settled_at && fact("Took", span(call.settled_at - call.created_at)), call.group && fact("Group", call.group),
+    call.worker && fact("Worker", call.worker), call.place && fact("Called at", h("code", {}, call.place)), !call.settled_at && fact("Deadline", ago(call.deadline, now))];
+  const tags = Object.entries(call.tags ?? {});
+  fill(box, h("div", { class: "detail-head" }, h("h2", {}, call.title), badge(call.state)), h("p", { class: "id" }, call.id),
+    call.kind === "promise" && !call.settled_at && !session.readOnly && h("button", { type: "button", class: "primary", onclick: () => settle(call.id) }, "Settle it…"),
+    h("dl", { class: "facts" }, facts), block("Called with", call.input), block("Output", call.output),
+    call.error ? block("Error", `${call.error.type}: ${call.error.message}`) : "", call.error?.traceback ? block("Traceback", call.error.traceback) : "",
+    call.reason ? block("Halted because", call.reason) : "",
+    tags.length ? h("details", { class: "tags" }, h("summary", {}, `${tags.length} tags`), h("dl", {}, tags.map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]))) : "");
 }
