@@ -10,6 +10,8 @@ import pytest
 
 from resonate.testing import kill_at_every_write, kill_at_random
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = "tests.kill_programs"
 
 

@@ -14,7 +14,7 @@ from tests import databases
 from tests.postgres.cluster import binaries
 from tests.test_crash_points import choices, double, gathers, in_sequence, nap, nested, over_rpc, registers, sleeper
 
-pytestmark = pytest.mark.skipif(binaries() is None, reason="PostgreSQL is not installed")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(binaries() is None, reason="PostgreSQL is not installed")]
 
 
 @pytest.mark.slow

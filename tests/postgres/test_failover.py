@@ -21,7 +21,11 @@ from tests.homes import until
 from tests.postgres.cluster import USER, Cluster, binaries
 from tests.postgres.test_failures import RESULT, Journal, insist, load
 
-pytestmark = [pytest.mark.skipif(binaries() is None, reason="PostgreSQL is not installed"), pytest.mark.timeout(120)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(binaries() is None, reason="PostgreSQL is not installed"),
+    pytest.mark.timeout(120),
+]
 
 
 def can_unshare() -> bool:

@@ -23,7 +23,7 @@ from tests.postgres.proxy import Proxy
 STEPS = 8
 RESULT = sum(range(STEPS)) + 10
 
-pytestmark = pytest.mark.skipif(binaries() is None, reason="PostgreSQL is not installed")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(binaries() is None, reason="PostgreSQL is not installed")]
 
 
 class Journal:

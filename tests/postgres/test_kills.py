@@ -11,7 +11,11 @@ from tests.postgres.cluster import binaries
 
 PROGRAM = "tests.kill_programs"
 
-pytestmark = [pytest.mark.skipif(binaries() is None, reason="PostgreSQL is not installed"), pytest.mark.timeout(120)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(binaries() is None, reason="PostgreSQL is not installed"),
+    pytest.mark.timeout(120),
+]
 
 
 @pytest.mark.slow

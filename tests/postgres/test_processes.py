@@ -47,7 +47,7 @@ PROMPT = 0.1
 Start = Callable[..., "subprocess.Popen[str]"]
 Two = tuple[PostgresStorage, PostgresStorage]
 
-pytestmark = pytest.mark.skipif(binaries() is None, reason="PostgreSQL is not installed")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(binaries() is None, reason="PostgreSQL is not installed")]
 
 
 @pytest.fixture
