@@ -127,7 +127,9 @@ def create(id: str) -> bytes:
     data = {"id": id, "timeoutAt": LATER, "param": {"data": "eyJhcmdzIjpbXX0="}, "tags": {"resonate:scope": "local"}}
     body = json.dumps({"kind": "promise.create", "head": head, "data": data}, separators=(",", ":")).encode()
     return (
-        b"POST / HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+        b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+        % len(body)
+        + body
     )
 
 
@@ -230,7 +232,7 @@ def idle_streams(count: int) -> list[tuple[str, ...]]:
     begun = time.perf_counter()
     for number in range(count):
         stream = socket.create_connection(("127.0.0.1", server.port))
-        stream.sendall(b"GET /poll/g%d/s%d HTTP/1.1\r\nhost: x\r\n\r\n" % (number % 100, number))
+        stream.sendall(b"GET /poll/g%d/s%d HTTP/1.1\r\nhost: localhost\r\n\r\n" % (number % 100, number))
         assert stream.recv(4096).startswith(b"HTTP/1.1 200 ")
         streams.append(stream)
     opened = time.perf_counter() - begun

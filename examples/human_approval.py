@@ -1,13 +1,20 @@
 """Human approval: a function that waits for a person.
 
 `ctx.promise` makes a durable promise that somebody outside settles: a web handler, a
-command line, a colleague a week later. All they need is its id. Here the "person" is the
-main program, which gets the id through a mailbox and answers with `promises.resolve`.
+command line, a colleague a week later. All they need is its id. Run by itself, the "person"
+is the main program, which gets the id through a mailbox and answers with `promises.resolve`.
+
+With RESONATE_URL set, state lives there and the program waits for you. On the page of
+`resonate dev`, or in another terminal:
+
+    resonate why expense-1
+    resonate promises resolve expense-1:1 --value '{"approved": true, "by": "Ada"}'
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Generator
 from queue import Queue
 from typing import Any
@@ -46,9 +53,11 @@ def decide(approved: bool) -> None:
 
 if __name__ == "__main__":
     train = resonate.begin_run("expense-1", reimburse, "train ticket", 80)
-    decide(approved=True)
+    if "RESONATE_URL" not in os.environ:
+        decide(approved=True)
     print(train.result())
 
     yacht = resonate.begin_run("expense-2", reimburse, "yacht", 80_000)
-    decide(approved=False)
+    if "RESONATE_URL" not in os.environ:
+        decide(approved=False)
     print(yacht.result())

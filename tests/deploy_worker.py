@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from resonate import Context, Resonate
+from tests.speaking import say
 
 
 def bill(version: int, pid: str) -> Callable[..., Any]:
@@ -29,7 +30,7 @@ def order(version: int, pid: str) -> Callable[..., Any]:
     """A version of `order`: it stays in a step, waits for a promise or for another call, as its caller wants."""
 
     def begin(ctx: Context, middle: str) -> str:
-        print("in the middle", flush=True)
+        say("in the middle")
         if middle and not Path(middle).exists():
             sys.stdin.readline()
         return pid
@@ -52,7 +53,7 @@ def main(url: str, pid: str, versions: str, log: str) -> None:
         client.register(order(number, pid), version=number)
         client.register(bill(number, pid), version=number)
     client.start()
-    print("ready", flush=True)
+    say("ready")
     threading.Event().wait()  # until it is killed; standard input is the step's
 
 

@@ -1,18 +1,39 @@
-"""What the tests of durable functions share: two homes to run them in, and eviction on purpose."""
+"""What the tests of durable functions share: homes to run them in, and eviction on purpose."""
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
+import pytest
+
 from resonate import Resonate
-from resonate.testing import World
 from resonate.worker.worker import Worker
+from tests import places
+
+every_home = pytest.mark.parametrize(
+    ("place", "kind", "evict"),
+    [
+        *(("memory", kind, evict) for kind in ("threads", "world") for evict in (False, True)),
+        # elsewhere only what differs most: threads, and everything read anew
+        pytest.param("sqlite", "threads", True, marks=pytest.mark.slow),
+        pytest.param("postgres", "threads", True, marks=pytest.mark.slow),
+    ],
+    indirect=["place"],
+)
+"""For tests that use a `Home`."""
 
 PATIENCE = 20.0
 """Real seconds after which something that other threads should bring about counts as lost."""
+
+
+def named(value: object) -> str:
+    """`value` in the name of a test, which is the same in every process: no addresses, sets in order."""
+    text = str(sorted(map(repr, value))) if isinstance(value, set | frozenset) else repr(value)
+    return re.sub(r" at 0x[0-9a-f]+", "", text)
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -33,7 +54,7 @@ class Home:
 
     def __init__(self, kind: str, evict: bool = False) -> None:
         self.evict = evict
-        self.world = World() if kind == "world" else None
+        self.world = places.world() if kind == "world" else None
         self.client: Resonate = Resonate(workers=2) if self.world is None else self.world.client()
 
     @property

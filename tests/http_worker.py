@@ -8,6 +8,7 @@ from collections.abc import Generator
 from typing import Any
 
 from resonate import Context, Resonate
+from tests.speaking import say
 
 
 def main(url: str, notes: str, ttl: str) -> None:
@@ -20,7 +21,7 @@ def main(url: str, notes: str, ttl: str) -> None:
             before = file.read().split()
             file.write(f"{number}\n")
         if number == 2 and "2" not in before:
-            print("in the middle", flush=True)
+            say("in the middle")
             sys.stdin.readline()
         return number
 
@@ -32,7 +33,7 @@ def main(url: str, notes: str, ttl: str) -> None:
 
     client.register(count)
     client.start()
-    print("ready", flush=True)
+    say("ready")
     threading.Event().wait()  # until it is killed; standard input is the step's
 
 

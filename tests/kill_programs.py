@@ -1,4 +1,4 @@
-"""The programs that `test_kills.py`, `postgres/test_kills.py` and `soak.py` run in workers that are killed."""
+"""The programs that `test_kills.py` and `postgres/test_kills.py` run in workers that are killed."""
 
 from __future__ import annotations
 

@@ -17,12 +17,9 @@ from resonate.storage.postgres import location as postgres
 from resonate.storage.postgres.storage import PostgresStorage
 from resonate.storage.sqlite.location import parse
 from resonate.storage.sqlite.storage import SqliteStorage
+from tests.speaking import say
 
 FAR = 10**14
-
-
-def say(text: str) -> None:
-    print(text, flush=True)
 
 
 def opened(url: str) -> SqliteStorage | PostgresStorage:

@@ -25,8 +25,9 @@ from resonate.errors import (
 )
 from resonate.resonate import Aio
 from resonate.retry_policies import Never
+from tests import places
 
-pytestmark = pytest.mark.timeout(20)
+pytestmark = [pytest.mark.usefixtures("place"), pytest.mark.timeout(20)]
 
 METHODS = ["run", "begin_run", "rpc", "begin_rpc"]
 
@@ -118,9 +119,9 @@ def test_every_blocking_method_has_an_awaitable_form_of_the_same_shape() -> None
     def shape(func: Any) -> list[str]:
         return [name for name in inspect.signature(func).parameters if name not in ("timeout", "version")]
 
-    names = ["run", "begin_run", "rpc", "begin_rpc", "get", "purge", "schedule", "start", "stop"]
+    names = ["run", "begin_run", "rpc", "begin_rpc", "get", "list", "purge", "schedule", "start", "stop"]
 
-    assert [name for name in vars(Aio) if not name.startswith("_")] == ["start", "stop", *names[:7]]
+    assert [name for name in vars(Aio) if not name.startswith("_")] == ["start", "stop", *names[:8]]
     for name in names:
         assert inspect.iscoroutinefunction(getattr(Aio, name)), name
         assert shape(getattr(Aio, name)) == shape(getattr(Resonate, name)), name
@@ -275,7 +276,7 @@ def test_blocking_the_loop_of_the_client_is_refused_with_what_to_write_instead(
         gate = threading.Event()
         async with with_functions(Resonate()) as client:
             client.register(lambda ctx: gate.wait(10), name="waits")
-            handle = client.begin_run("x", "waits")
+            handle = await client.begin_run("x", "waits").created()
             try:
                 with pytest.raises(InsideEventLoop) as refused:
                     use(client)
@@ -354,7 +355,8 @@ def test_leaving_the_block_ends_what_waits_there() -> None:
             client.register(waits)
             handle = await client.aio.begin_run("x", waits)
             waiting = asyncio.gather(handle, client.aio.run("y", waits), return_exceptions=True)
-            await asyncio.sleep(0)
+            while len(client._core.started().watch.completions) < 2:
+                await asyncio.sleep(0)
         return [type(error) for error in await waiting]
 
     assert asyncio.run(main()) == [ResonateShutdownError] * 2
@@ -433,6 +435,7 @@ def test_an_async_function_may_call_aio_run_whatever_max_concurrent_is() -> None
     assert asyncio.run(main()) == 2
 
 
+@places.in_memory  # where it would wait for I/O too, it returns at once
 def test_plain_begin_run_is_refused_on_the_clients_loop_when_it_would_have_to_wait() -> None:
     async def main() -> Any:
         gate = threading.Event()

@@ -20,7 +20,7 @@ EVERYTHING = (
     VALUES
     | CLIENT
     | MACHINERY
-    | {"models", "settings", "client", "roots", "resonate", "message_sources", "signals", "inspection"}
+    | {"models", "settings", "client", "roots", "resonate", "message_sources", "signals", "inspection", "telemetry"}
 )
 
 TABLE: dict[str, set[str]] = {
@@ -32,30 +32,47 @@ TABLE: dict[str, set[str]] = {
     "dependencies": {"errors"},
     "logger": set(),
     "signals": set(),
+    "urls": set(),
     "handle": {"errors", "inspection"},
     "protocol": {"errors"},
     "values": {"signatures", "encoders", "errors"},
     "registry": {"signatures", "errors"},
     "options": {"retry_policies", "errors"},
-    "storage": {"protocol", "errors"},
+    "storage": {"protocol", "urls", "errors"},
     "service": {"storage", "protocol", "clock", "errors"},
     "execution": {"protocol", "options", "retry_policies"} | VALUES,
     "inspection": {"protocol", "execution", "values", "errors"},
     "function": {"handle", "options", "errors"},
     "context": {"execution", "logger", "registry", "dependencies", "options", "retry_policies"} | VALUES,
-    "network": {"models", "protocol", "clock", "errors"},
+    "network": {"models", "protocol", "urls", "clock", "errors"},
     "models": {"encoders", "handle", "retry_policies", "errors"},
     "stores": {"models", "network", "service", "storage", "protocol", "clock"} | VALUES,
     "worker": {"network", "execution", "protocol", "registry", "options", "retry_policies", "handle", "clock"} | VALUES,
-    "settings": {"dependencies", "registry", "models", "retry_policies", "storage", "errors"},
+    "settings": {"dependencies", "registry", "models", "retry_policies", "storage", "urls", "errors"},
     "roots": CLIENT | VALUES | {"execution", "protocol"},
     "signing": set(),
-    "ui": {"resonate", "inspection", "protocol", "values", "errors"},
-    "server": {"service", "storage", "protocol", "signing", "ui", "clock", "errors"},
-    "client": EVERYTHING - {"resonate", "client", "message_sources"},
-    "resonate": EVERYTHING - {"message_sources"},
-    "cli": {"resonate", "ui", "inspection", "server", "storage", "protocol", "values", "retry_policies", "errors"},
-    "testing": EVERYTHING,
+    "conformance": set(),
+    "ui": {"resonate", "inspection", "protocol", "values", "encoders", "urls", "errors"},
+    "server": {"service", "storage", "protocol", "signing", "ui", "urls", "clock", "errors"},
+    "client": EVERYTHING - {"resonate", "client", "message_sources", "telemetry"},
+    "resonate": EVERYTHING - {"message_sources", "telemetry"},
+    "telemetry": {"worker", "execution", "errors"},
+    "cli": {
+        "resonate",
+        "conformance",
+        "telemetry",
+        "urls",
+        "ui",
+        "inspection",
+        "server",
+        "storage",
+        "protocol",
+        "values",
+        "retry_policies",
+        "encoders",
+        "errors",
+    },
+    "testing": EVERYTHING | {"server"},
 }
 
 # Edges that one file of a part has and the rest of the part must not have.

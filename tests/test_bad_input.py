@@ -7,25 +7,20 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from resonate import Resonate
 from resonate.errors import CapacityError, EncodeError, ForgottenCommand, IdTooLong, NotACommand
-from resonate.retry_policies import Never
+from resonate.retry_policies import Constant, Never
 from resonate.worker import loop as loop_module
 from resonate.worker import pool as pool_module
-from tests.homes import until
+from resonate.worker import report
+from tests.homes import named, until
 
 Program = Callable[..., Any]
-
-
-@pytest.fixture
-def r() -> Iterator[Resonate]:
-    with Resonate(workers=2) as client:
-        yield client
 
 
 def step(ctx: Any, n: int = 1) -> int:
@@ -44,7 +39,7 @@ def line_of(func: Program, offset: int) -> str:
 # ---- what is yielded, awaited and returned -------------------------------------------------------
 
 
-@pytest.mark.parametrize("what", [5, None, "text", [1], step, object, {"a": 1}], ids=str)
+@pytest.mark.parametrize("what", [5, None, "text", [1], step, object, {"a": 1}], ids=named)
 def test_yielding_what_is_no_call_names_value_and_line(r: Resonate, what: Any) -> None:
     def program(ctx: Any) -> Any:
         yield what
@@ -114,7 +109,9 @@ def test_a_call_that_is_returned_is_an_error_that_names_it(r: Resonate, kind: st
     async def function(ctx: Any) -> Any:
         return ctx.run(step, 2)
 
-    with pytest.raises(ForgottenCommand, match=r"ctx.run\(step\) at the end of (generator|function)"):
+    with pytest.raises(
+        ForgottenCommand, match=r"(ctx.run\(step\)|Promise\('p:1'\)) at the end of (generator|function)"
+    ):
         run(r, generator if kind == "generator" else function)
 
 
@@ -362,6 +359,17 @@ def test_odd_exceptions_reach_the_caller(r: Resonate, error: Exception) -> None:
     assert run(r, step, id="q") == 1
 
 
+def test_an_exception_without_text_is_retried_like_any_other(r: Resonate, caplog: pytest.LogCaptureFixture) -> None:
+    def fails(ctx: Any) -> int:
+        if ctx.info.attempt == 1:
+            raise Unprintable
+        return 1
+
+    r.register(fails)
+    assert r.options(retry_policy=Constant(delay=0)).run("p", fails) == 1
+    assert "Unprintable: <Unprintable whose text cannot be made>" in caplog.text
+
+
 def test_a_remote_call_of_a_function_that_nobody_has_times_out_and_harms_nobody(
     r: Resonate, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -406,5 +414,48 @@ def test_an_invocation_that_cannot_be_read_is_rejected_with_the_reason(r: Resona
 
     with pytest.raises(Exception) as caught:
         r.get("odd").result(5)
-    assert type(caught.value).__name__ == error
+    assert error in (cls.__name__ for cls in type(caught.value).__mro__)
     assert r.run("q", step) == 1
+
+
+# ---- arguments that do not fit ---------------------------------------------------------------------
+
+
+def test_an_argument_that_does_not_fit_its_annotation_is_refused_and_leaves_the_id_free(r: Resonate) -> None:
+    @r.register
+    def counts(ctx: Any, data: bytes) -> int:
+        return len(data)
+
+    for call in (r.run, r.begin_run, r.rpc):
+        with pytest.raises(TypeError, match="argument data of counts does not fit bytes"):
+            call("p", counts, "abc")
+
+    assert r.run("p", counts, b"abc") == 3
+
+
+# ---- arguments that change -----------------------------------------------------------------------
+
+
+def test_a_step_that_changes_its_callers_argument_is_named_once(
+    r: Resonate, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "_CHANGING", set())
+
+    def appends(ctx: Any, items: list[int], more: int = 0) -> int:
+        items.append(more)
+        return len(items)
+
+    def looks(ctx: Any, items: list[int]) -> int:
+        return len(items)
+
+    def program(ctx: Any) -> Any:
+        items: list[int] = []
+        for _ in range(3):
+            yield ctx.run(appends, items, more=1)
+        yield ctx.run(looks, items)
+        return items
+
+    assert run(r, program) == [1, 1, 1]
+
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert re.fullmatch(r"p:1: an argument of appends \(called at test_bad_input.py:\d+\) has changed .* a copy", told)

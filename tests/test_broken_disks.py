@@ -161,7 +161,7 @@ def test_while_a_disk_is_full_a_step_is_tried_ever_more_rarely(tmp_path: Path) -
 
         def large(ctx: Any) -> str:
             at.append(world.clock.now() / 1000)
-            storage = client._in_world.network.service.storage
+            storage = world.storage
             assert isinstance(storage, SqliteStorage)
             fill(storage) if len(at) < 6 else make_room(storage)
             return "x" * LARGE
@@ -175,6 +175,7 @@ def test_while_a_disk_is_full_a_step_is_tried_ever_more_rarely(tmp_path: Path) -
     assert [round(after - before, 1) for before, after in pairwise(at)] == [0.1, 0.2, 0.4, 0.8, 1.6]
 
 
+@pytest.mark.slow
 def test_a_program_whose_file_may_not_grow_goes_on_when_it_may(tmp_path: Path) -> None:
     assert run(TOO_SMALL, tmp_path) == str(LARGE + 2)
 
@@ -228,6 +229,16 @@ def test_a_directory_that_may_not_be_written_is_refused(place: Path) -> None:
 
     assert said.startswith("StorageUnusable")
     assert f"its locks in {place}/app.db-lock cannot be made (Permission denied)" in said
+
+
+def test_locks_that_may_not_be_written_are_what_is_named(place: Path) -> None:
+    (place / "app.db-lock").chmod(0o700)
+
+    said = run(NOT_ALLOWED, place, NOBODY)
+
+    assert said.startswith("StorageUnusable")
+    assert f"its lock {place}/app.db-lock/queue cannot be opened (Permission denied)" in said
+    assert "give that directory and its files the owner and rights of the file" in said
 
 
 def test_a_directory_that_may_not_take_the_journal_is_refused(place: Path) -> None:

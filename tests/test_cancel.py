@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
 from resonate import Resonate
 from resonate.errors import ResonateCanceledError, ResonateStoreError
+from resonate.inspection.steering import cancel_below
+from resonate.protocol.requests import PromiseCreate, PromiseSettle, Request, Response
 from resonate.retry_policies import Constant, Never
 from resonate.testing import World, WorldClient
 from tests.homes import Home, until
 
-pytest_plugins = ["resonate.testing.fixtures"]
+pytestmark = pytest.mark.usefixtures("place")
 
 Program = Callable[..., Any]
 LOG: list[str] = []
@@ -156,6 +158,25 @@ def test_attached_calls_below_are_cancelled_and_detached_ones_are_not(world: Wor
     for id in ("p", "p:attached", "p:below", "p:answer"):
         assert states[id] == "rejected_canceled", id
     assert not world.storage.task("p:attached") or world.storage.task("p:attached").state == "fulfilled"  # type: ignore[union-attr]
+
+
+def test_what_is_begun_while_a_tree_is_being_cancelled_is_cancelled_too(world: World) -> None:
+    def create(id: str, parent: str) -> Response:
+        tags = {"resonate:origin": "p", "resonate:parent": parent, "resonate:branch": id}
+        return world.service.handle([PromiseCreate(id, 2**50, tags=tags)])[0]
+
+    def send(requests: Sequence[Request]) -> list[Response]:
+        if type(requests[0]) is PromiseSettle and not world.storage.promise("p:1.1"):
+            create("p:1.1", "p:1")  # its parent was pending when the tree was read
+        return world.service.handle(requests)
+
+    root = create("p", "p").promise
+    create("p:1", "p")
+    assert root is not None
+    cancel_below(send, root)
+
+    states = {row.promise.id: row.promise.state for row in world.storage.promises(None)}
+    assert states == {"p": "pending", "p:1": "rejected_canceled", "p:1.1": "rejected_canceled"}
 
 
 @pytest.mark.parametrize("kind", ["generator", "async"])

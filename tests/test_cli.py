@@ -20,11 +20,14 @@ from typer.testing import CliRunner
 
 import resonate
 from resonate import Context, Resonate
+from resonate.cli import doctor
 from resonate.cli.app import app
 from resonate.cli.describing import page
+from resonate.cli.worker import _files, find
 from resonate.retry_policies import Constant, Never
 from tests import databases
 from tests.homes import until
+from tests.server.serving import serving
 from tests.wire_server import WireServer
 
 SOURCE = str(Path(resonate.__file__).parents[1])
@@ -52,9 +55,8 @@ class Ended:
 def home(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """A URL; the server keeps its state in memory."""
     if request.param == "server":
-        server = WireServer().start()
-        yield server.url
-        server.stop()
+        with serving() as server:
+            yield server.url
     elif request.param == "postgres":
         yield databases.fresh_url()
     else:
@@ -107,7 +109,8 @@ def masked(text: str) -> list[str]:
     """Lines without what differs from run to run."""
     text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "TIME", text)
     text = re.sub(r"(?:\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d UTC", "TIME", text)
-    text = re.sub(r"\b[\d.]+ (ms|s)\b", "SPAN", text)
+    text = re.sub(r"\b[\d.]+ (ms|s)\b|\b\d+[smhd]( \d+[smhd])?\b", "SPAN", text)
+    text = re.sub(r"\.py:\d+", ".py:LINE", text)
     text = re.sub(r"line \d+", "line N", text)
     return [re.sub(r"  +", "  ", line) for line in text.splitlines()]
 
@@ -134,7 +137,7 @@ def test_an_order_that_waits_for_approval_is_found_explained_approved_and_seen_t
         f"└─ · promise  {two}  pending  SPAN",
     ]
     assert masked(explained.output) == [
-        f"{two} waits for somebody to settle it, until TIME",
+        f"  {two} (test_cli.py:LINE) waits for somebody to settle it, until TIME (in SPAN)",
         f"  resonate promises resolve {two} --value JSON",
     ]
     assert run("promises", "resolve", two, "--value", '"yes"').data["promise"]["state"] == "resolved"
@@ -147,6 +150,7 @@ def test_an_order_that_waits_for_approval_is_found_explained_approved_and_seen_t
         "ended  TIME, after SPAN",
         "deadline  TIME",
         "group  default",
+        f"worker  {client.pid}",
         "input  4",
         'output  [8, "yes"]',
     ]
@@ -169,8 +173,8 @@ def test_follow_waits_for_the_result_and_prints_it(client: Resonate, run: Run) -
     bad = run("invoke", "order", "--json-args", "[]", "--id", "b", "--follow")
 
     assert (good.code, good.output.strip()) == (0, "42")
-    assert bad.code == 4
-    assert "b failed: TypeError" in bad.errors
+    assert bad.code == 1
+    assert "resonate: b failed: UnfitArguments" in bad.errors
 
 
 def test_the_official_spelling_of_invoke_works_too(client: Resonate, run: Run) -> None:
@@ -225,23 +229,61 @@ def test_resume_is_for_what_is_halted(client: Resonate, run: Run) -> None:
     assert "only what is halted can be resumed" in refused.errors
     assert resumed.lines == ["o-1 goes on"]
     waiting(client, "o-1")
+    run("cancel", "o-1")
+    ended = run("resume", "o-1")
+    assert ended.code == 4
+    assert ended.errors == "resonate: o-1 is cancelled; only what is halted can be resumed\n"
 
 
-def test_purge_deletes_what_is_finished_and_nothing_else(home: str, client: Resonate, run: Run) -> None:
+def test_purge_deletes_what_is_finished_and_nothing_else(client: Resonate, run: Run) -> None:
     client.run("a", "charge", 1)
-    if home.startswith("http"):
-        refused = run("purge", "a")
-        assert refused.code == 2
-        assert "a cannot be purged" in refused.errors
-        return
     client.begin_run("o-1", "order", 1)
     waiting(client, "o-1")
 
     assert run("purge").code == 2
     assert run("purge", "--older-than", "1d").lines == ["0 deleted"]
-    assert run("purge", "a").lines == ["1 deleted"]
+    pending = run("purge", "o-1")
+    assert (pending.code, "o-1 is still pending, so nothing was deleted" in pending.errors) == (4, True)
+    assert pending.errors.endswith("cancel it first: resonate cancel o-1\n")
+    assert run("purge", "a", "o-1").code == 4
+    assert run("purge", "a", "nothing").code == 3
+    assert [call["id"] for call in run("list", "--json", "--prefix", "a").data["items"]] == ["a"]
+    assert run("purge", "a", "a").lines == ["1 deleted"]
 
     assert [call["id"] for call in run("list", "--json").data["items"]] == ["o-1"]
+
+
+def test_purge_goes_on_behind_what_cannot_be_deleted(client: Resonate, run: Run) -> None:
+    def asks(ctx: Context) -> Any:
+        return (yield ctx.rpc("charge", 1))
+
+    client.register(asks)
+    client.run("a", asks)
+    client.run("c", "charge", 1)
+    part = client.get("a").tree().calls[0].id
+
+    ended = run("purge", part, "c")
+
+    assert ended.code == 4
+    assert ended.lines == ["1 deleted"]
+    assert ended.errors == (
+        f"resonate: {part} is part of a larger execution and is deleted with it: purge the id of its root\n"
+    )
+    assert [call["id"] for call in run("list", "--json").data["items"]] == ["a"]
+
+
+def test_an_execution_is_imported_from_a_pipe(client: Resonate, run: Run, tmp_path: Path) -> None:
+    client.run("a", "charge", 1)
+    exported = run("export", "a").output
+    reading, writing = os.pipe()
+    os.write(writing, exported.encode())
+    os.close(writing)
+
+    ended = run("import", f"/dev/fd/{reading}", "--url", f"sqlite:///{tmp_path}/copy.db")
+    os.close(reading)
+
+    assert ended.code == 0, ended.errors
+    assert run("show", "a", "--json", "--url", f"sqlite:///{tmp_path}/copy.db").data["output"] == 2
 
 
 # Records.
@@ -304,6 +346,29 @@ def test_schedules_are_created_listed_and_deleted(client: Resonate, run: Run) ->
 # Errors.
 
 
+def test_what_is_settled_is_not_said_to_be_settled_otherwise(client: Resonate, run: Run) -> None:
+    run("promises", "create", "p", "--timeout", "1h")
+    run("promises", "resolve", "p", "--value", "1")
+
+    again = run("promises", "resolve", "p", "--value", "1")
+    other = run("promises", "resolve", "p", "--value", "2")
+    rejected = run("promises", "reject", "p")
+    cancelled = run("promises", "cancel", "p")
+
+    assert (again.code, again.data["promise"]["state"]) == (0, "resolved")
+    assert [ended.code for ended in (other, rejected, cancelled)] == [4, 4, 4]
+    assert other.errors == (
+        "resonate: p is settled already: resolved, with another value. All of it: resonate promises get p\n"
+    )
+    assert rejected.errors == "resonate: p is settled already: resolved. All of it: resonate promises get p\n"
+
+
+def test_an_argument_that_python_alone_takes_for_a_number_stays_text(client: Resonate, run: Run) -> None:
+    run("invoke", "fails", "NaN", "1e999", "1.5", "--id", "f")
+
+    assert run("show", "f", "--json").data["input"]["args"] == ["NaN", "1e999", 1.5]
+
+
 @pytest.mark.parametrize("arguments", [("show", "nix"), ("tree", "nix"), ("why", "nix"), ("promises", "get", "nix")])
 def test_an_unknown_id_ends_with_3(client: Resonate, run: Run, arguments: tuple[str, ...]) -> None:
     ended = run(*arguments)
@@ -316,7 +381,16 @@ def test_an_unknown_id_ends_with_3(client: Resonate, run: Run, arguments: tuple[
     ("arguments", "says"),
     [
         (("list", "--state", "done"), "state must be one of queued, running"),
+        (("list", "--state", "retrying"), "resonate list --state waiting"),
+        (("list", "--state", "pending"), "resonate promises search --state pending"),
+        (("list", "--state", "queued", "--state", "halted"), "--state is given 2 times"),
         (("list", "--since", "yesterday"), "'yesterday' is no time: write 2026-11-23"),
+        (("promises", "resolve", "p", "--value", "NaN"), "NaN is no number of JSON"),
+        (("promises", "resolve", "p", "--value", "[1e999]"), "1e999 is no number of JSON"),
+        (("promises", "create", "p", "--timeout", "1h", "--param", "[-Infinity]"), "-Infinity is no number of JSON"),
+        (("invoke", "f", "--json-args", "[NaN]"), "NaN is no number of JSON"),
+        (("promises", "resolve", "p", "--value", "[" * 100_000), "is nested too deep"),
+        (("invoke", "f", "[" * 100_000), "is nested too deep"),
         (("list", "--tag", "x"), "write NAME=VALUE"),
         (("promises", "create", "p", "--timeout", "1 hour"), "is no duration: write a number with ms, s, m, h or d"),
         (("promises", "resolve", "p", "--value", "yes"), "--value is no JSON"),
@@ -330,6 +404,7 @@ def test_what_makes_no_sense_ends_with_2(client: Resonate, run: Run, arguments: 
     assert says in ended.errors
 
 
+@pytest.mark.slow
 def test_without_a_home_it_says_how_to_name_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("RESONATE_URL", raising=False)
     nowhere, missing = command("list"), command("list", "--url", f"sqlite:///{tmp_path}/none.db")
@@ -387,7 +462,71 @@ def test_doctor_names_what_is_halted_and_what_to_do(client: Resonate, run: Run) 
     ended = run("doctor")
 
     assert ended.code == 1
-    assert "!!  1 executions are halted, since their code no longer does what is recorded: o-1" in ended.lines
+    assert "!!  1 execution halted, by hand or as the code did not do what is recorded: o-1" in ended.lines
+
+
+def test_doctor_finds_what_is_halted_or_queued_below_others(
+    client: Resonate, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asks(ctx: Context) -> Any:
+        asked = yield ctx.begin_rpc("order", 1)
+        lost = yield ctx.begin_rpc("lost").options(target="nobody")
+        return [(yield asked), (yield lost)]
+
+    client.register(asks)
+    client.begin_run("top", asks)
+    waiting(client, "top")
+    below = next(call.id for call in client.get("top").tree().calls if call.name == "order")
+    waiting(client, below)
+    run("tasks", "halt", below)
+    monkeypatch.setattr(doctor, "LONG", 0)
+
+    ended = run("doctor")
+
+    assert ended.code == 1
+    assert (
+        "!!  1 execution halted, by hand or as the code did not do what is recorded: 1 called by others" in ended.lines
+    )
+    assert any("!!  1 execution in the queue for workers of group nobody" in line for line in ended.lines)
+    assert below in run("tasks", "search", "--state", "halted").output
+
+
+def test_doctor_leaves_out_what_is_to_begin_later(client: Resonate, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("invoke", "lost", "--id", "later", "--delay", "1h", "--target", "nobody")
+    monkeypatch.setattr(doctor, "LONG", 0)
+
+    alone = run("doctor")
+    run("invoke", "lost", "--id", "now", "--target", "nobody")
+    beside = run("doctor")
+
+    assert (alone.code, alone.lines[-2]) == (0, "ok  no execution waits for a worker")
+    assert beside.code == 1
+    assert any("!!  1 execution in the queue for workers of group nobody" in line for line in beside.lines)
+
+
+def test_doctor_asks_whether_anybody_is_at_an_address(
+    client: Resonate, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("invoke", "lost", "--target", "http://127.0.0.1:9/x")
+    monkeypatch.setattr(doctor, "LONG", 0)
+
+    ended = run("doctor")
+
+    assert ended.code == 1
+    assert any("nobody listens at that address" in line for line in ended.lines)
+    assert "MODULE" not in ended.output
+
+
+def test_doctor_names_few_functions_and_says_how_many_there_are_besides(
+    client: Resonate, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, name in enumerate("aabbccdde"):
+        run("invoke", name, "--id", f"i-{number}", "--target", "nobody")
+
+    ended = run("doctor")
+
+    (line,) = [line for line in ended.lines if "nobody" in line]
+    assert line.endswith(" and 3 more")
 
 
 # Worker.
@@ -419,9 +558,10 @@ def start(home: str, tmp_path: Path) -> Iterator[Start]:
     (tmp_path / "shop.py").write_text(MODULE.format(url=home))
     processes: list[subprocess.Popen[str]] = []
 
-    def start(*arguments: str) -> subprocess.Popen[str]:
+    def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
         process = subprocess.Popen(
             [sys.executable, "-m", "resonate.cli", "worker", *arguments],
+            **options,
             cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": SOURCE, "RESONATE_URL": home},
             stderr=subprocess.PIPE,
@@ -485,6 +625,91 @@ def test_a_worker_tells_its_health(start: Start) -> None:
         urllib.request.urlopen(f"http://127.0.0.1:{port}/else")
 
 
+def test_a_worker_counts_for_prometheus(start: Start, run: Run) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    start("shop.py", "--health-port", port)
+    run("invoke", "charge", "4", "--follow")
+
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+        text = answer.read().decode()
+
+    assert 'resonate_executions_total{event="succeeded",function="charge"} 1.0' in text
+
+
+def test_a_worker_writes_its_log_as_json_lines(start: Start, run: Run) -> None:
+    process = start("shop.py", "--log-format", "json")
+    run("invoke", "charge", "4", "--id", "json-1", "--follow")
+
+    assert process.stderr is not None
+    lines = iter(json.loads(line) for line in process.stderr)
+    line = next(line for line in lines if line.get("resonate_id") == "json-1" and "succeeded" in line["message"])
+    assert line["level"] == "info"
+
+
+GROUPS = """
+from resonate import Resonate
+import threading, time
+
+r = Resonate(pid="w-2")
+running, most = 0, 0
+lock = threading.Lock()
+
+@r.register
+def crowd(ctx):
+    global running, most
+    with lock:
+        running += 1
+        most = max(most, running)
+    time.sleep(0.2)
+    with lock:
+        running -= 1
+    return most
+"""
+
+
+@pytest.mark.slow
+def test_a_worker_serves_the_group_it_is_told_no_more_at_once_than_it_is_told_and_puts_back_what_it_lacks(
+    start: Start, home: str, run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "crowded.py").write_text(GROUPS)
+    start("crowded", "--url", home, "--group", "crowds", "--concurrency", "2")
+
+    for number in range(5):
+        run("invoke", "crowd", "--id", f"c-{number}", "--target", "crowds")
+    run("invoke", "unknown", "--id", "u", "--target", "crowds")
+    until(lambda: all(run("show", f"c-{n}", "--json").data["state"] == "succeeded" for n in range(5)))
+
+    assert max(run("show", f"c-{number}", "--json").data["output"] for number in range(5)) <= 2
+    until(lambda: run("show", "u", "--json").data["state"] == "queued")
+    assert "none of group crowds that has unknown version 1 has taken it up" in run("why", "u").output
+
+
+def test_a_worker_that_is_to_serve_something_else_than_the_program_says_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("RESONATE_URL", "RESONATE_GROUP"):  # the command sets them
+        monkeypatch.setenv(name, "")
+    (tmp_path / "own_group.py").write_text("from resonate import Resonate\nr = Resonate(group='orders')\n")
+    (tmp_path / "own_home.py").write_text("from resonate import Resonate\nr = Resonate(url='sqlite:///own.db')\n")
+    (tmp_path / "no_home.py").write_text("from resonate import Resonate\nr = Resonate()\n")
+
+    address = command("worker", "no_home", "--group", "http://localhost:9/x")
+    nowhere = command("worker", "no_home")
+    group = command("worker", "own_group", "--group", "others")
+    home = command("worker", "own_home", "--url", "sqlite:///other.db")
+
+    assert [ended.code for ended in (group, home, nowhere, address)] == [2, 2, 2, 2]
+    assert "--group 'http://localhost:9/x' is no group" in address.errors
+    assert "the program names a group of its own (orders): leave --group out" in group.errors
+    assert "the program names a home of its own (sqlite:///own.db): leave --url out" in home.errors
+    assert "name where state lives with --url or RESONATE_URL" in nowhere.errors
+
+
+@pytest.mark.slow
 def test_reload_starts_anew_when_a_file_changes(start: Start, home: str, run: Run, tmp_path: Path) -> None:
     process = start("shop", "--reload")
     assert run("invoke", "charge", "4", "--follow").output.strip() == "8"
@@ -496,6 +721,46 @@ def test_reload_starts_anew_when_a_file_changes(start: Start, home: str, run: Ru
     assert run("invoke", "charge", "4", "--follow").output.strip() == "12"
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("home", ["file"], indirect=True)
+def test_ctrl_c_lets_a_reloading_worker_drain(start: Start, run: Run, tmp_path: Path) -> None:
+    process = start("shop", "--reload", process_group=0)
+    run("invoke", "slow", "--id", "s")
+    until((tmp_path / "begun").exists)
+
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does it: to all of its group
+    ready(process, "ending: running steps")
+    (tmp_path / "go").touch()
+
+    assert process.wait(20) == 0
+    assert run("show", "s", "--json").data["output"] == "done"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("home", ["file"], indirect=True)
+def test_a_signal_while_a_reload_drains_is_the_first_one(start: Start, run: Run, tmp_path: Path) -> None:
+    process = start("shop", "--reload")
+    run("invoke", "slow", "--id", "s")
+    until((tmp_path / "begun").exists)
+    (tmp_path / "other.py").touch()
+    ready(process, "ending: running steps")
+
+    process.send_signal(signal.SIGTERM)
+    (tmp_path / "go").touch()
+
+    process.wait(20)
+    assert run("show", "s", "--json").data["output"] == "done"
+
+
+def test_what_is_reloaded_may_lie_below_a_hidden_directory(tmp_path: Path) -> None:
+    program = tmp_path / ".worktrees" / "shop"
+    (program / ".venv").mkdir(parents=True)
+    (program / ".venv" / "other.py").touch()
+    (program / "shop.py").touch()
+
+    assert list(_files(program)) == [program / "shop.py"]
 
 
 def test_what_is_no_worker_says_what_would_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -510,6 +775,26 @@ def test_what_is_no_worker_says_what_would_be(tmp_path: Path, monkeypatch: pytes
     assert "which Resonate object of empty_shop is meant? it has none" in said[1]
     assert "it has a, b: write two_shops:a" in said[2]
     assert "x of empty_shop is a int: name a Resonate object" in said[3]
+
+
+def test_a_worker_is_named_by_its_file_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "shops").mkdir()
+    (tmp_path / "shops" / "filed_shop.py").write_text("from resonate import Resonate\nr = Resonate()\n")
+    (tmp_path / "apart").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    found = [
+        find(name) for name in ("shops/filed_shop.py", "./shops/filed_shop.py", f"{tmp_path}/shops/filed_shop.py:r")
+    ]
+    monkeypatch.chdir(tmp_path / "apart")
+
+    elsewhere = command("worker", "../shops/filed_shop.py")
+    dotted = command("worker", "..shops.filed_shop")
+
+    assert len({id(client) for client in found}) == 1
+    assert [elsewhere.code, dotted.code] == [2, 2]
+    assert "is not below the working directory" in elsewhere.errors
+    assert "is no module" in dotted.errors
 
 
 def test_the_page_of_commands_is_what_they_are() -> None:

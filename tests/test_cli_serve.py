@@ -6,17 +6,20 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import resonate
+from resonate import Resonate
 
 SOURCE = str(Path(resonate.__file__).parents[1])
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -125,7 +128,7 @@ def test_a_port_that_is_taken_is_one_clear_line(tmp_path: Path) -> None:
         port = str(taken.getsockname()[1])
         done = run(tmp_path, "dev", "--server-port", port, "--observability-metrics-port", "0")
 
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.startswith(f"resonate dev: cannot listen on 127.0.0.1 port {port}")
     assert "Traceback" not in done.stderr
 
@@ -154,21 +157,31 @@ def test_print_config_tells_where_each_value_comes_from_and_shows_no_secret(tmp_
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "code", "said"),
     [
-        (("serve", "--level", "loud"), "resonate serve: --level: level must be one of debug, info, warn, error"),
-        (("serve", "--storage-type", "mysql"), "is not offered by this server"),
-        (("serve", "--url", "sqlite:///no/such/directory/app.db"), "does not exist"),
-        (("serve", "--config", "missing.toml"), "the configuration file missing.toml does not exist"),
+        (("serve", "--level", "loud"), 2, "resonate serve: --level: level must be one of debug, info, warn, error"),
+        (("serve", "--storage-type", "mysql"), 2, "is not offered by this server"),
+        (("serve", "--url", "sqlite:///no/such/directory/app.db"), 5, "does not exist"),
+        (("serve", "--url", "sqlite:///newer.db"), 5, "resonate serve: "),
+        (("serve", "--config", "missing.toml"), 2, "the configuration file missing.toml does not exist"),
+        (("migrate", "--url", "sqlite:///newer.db"), 2, "resonate migrate: name the database"),
+        (("migrate", "--url", "postgresql://127.0.0.1:9/x?connect_timeout=1"), 5, "resonate migrate: "),
     ],
 )
-def test_what_cannot_be_followed_is_one_line_and_exit_status_1(
-    arguments: tuple[str, ...], said: str, tmp_path: Path
+def test_what_cannot_be_followed_is_one_line_and_ends_as_other_commands_do(
+    arguments: tuple[str, ...], code: int, said: str, tmp_path: Path
 ) -> None:
+    with Resonate(url=f"sqlite:///{tmp_path}/newer.db") as client:
+        client.promises.create("p", 10**13)
+    with closing(sqlite3.connect(tmp_path / "newer.db")) as connection:
+        connection.execute("UPDATE resonate_schema SET version = 99")
+        connection.commit()
+
     done = run(tmp_path, *arguments)
 
-    assert done.returncode == 1
+    assert done.returncode == code
     assert said in done.stderr
+    assert "[100." not in done.stderr  # a number for programs
     assert len(done.stderr.splitlines()) == 1
 
 
@@ -183,3 +196,37 @@ def test_the_version_is_the_distributions(tmp_path: Path) -> None:
     done = run(tmp_path, "--version")
 
     assert done.stdout.startswith("resonate ") or "resonate-py" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--help",), ("list",), ("export", "p"), ("promises", "create", "q", "--timeout", "1h")]
+)
+def test_a_reader_that_is_gone_is_no_error(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    with Resonate(url=f"sqlite:///{tmp_path}/app.db") as client:
+        client.promises.create("p", 10**13)
+    reading, writing = os.pipe()
+    os.close(reading)
+
+    done = subprocess.run(
+        [sys.executable, "-m", "resonate.cli", *arguments],
+        cwd=tmp_path,
+        env=environment(RESONATE_URL="sqlite:///app.db"),
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=30,
+    )
+    os.close(writing)
+
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_a_command_whose_output_is_closed_does_its_work_all_the_same(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m resonate.cli promises create p --timeout 1h --url sqlite:///app.db >&-"
+    (tmp_path / "app.db").touch()
+
+    done = subprocess.run(command, shell=True, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    with Resonate(url=f"sqlite:///{tmp_path}/app.db") as client:
+        assert client.promises.get("p").id == "p"

@@ -10,14 +10,11 @@ from typing import Any
 import pytest
 
 from resonate.testing import Simulation, WorldClient
-from tests.homes import Home
+from tests.homes import Home, every_home
 
-pytest_plugins = ["resonate.testing.fixtures"]
+pytestmark = pytest.mark.usefixtures("place")
 
 Program = Callable[..., Any]
-
-EVERY_HOME = [("threads", False), ("threads", True), ("world", False), ("world", True)]
-homes = pytest.mark.parametrize(("kind", "evict"), EVERY_HOME, ids=lambda it: it if isinstance(it, str) else str(it))
 
 
 class Steps:
@@ -50,7 +47,7 @@ class Steps:
 # ---- chains --------------------------------------------------------------------------------------
 
 
-@homes
+@every_home
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("combine", ["gather", "group", "completed", "lazily", "wait", "nested"])
 def test_chains_replay_right_however_they_interleave(kind: str, evict: bool, combine: str, seed: int) -> None:
@@ -153,7 +150,7 @@ def test_what_follows_the_first_outcome_is_the_same_on_replay(following: str, se
         world.check()
 
 
-@homes
+@every_home
 def test_the_order_that_was_seen_is_the_order_of_the_replay(kind: str, evict: bool) -> None:
     seen: list[list[str]] = []
 
@@ -184,7 +181,7 @@ def test_the_order_that_was_seen_is_the_order_of_the_replay(kind: str, evict: bo
 # ---- failures ------------------------------------------------------------------------------------
 
 
-@homes
+@every_home
 def test_a_failing_task_group_cancels_its_other_tasks_and_replays(kind: str, evict: bool) -> None:
     steps = Steps()
     step = steps.of()
@@ -305,7 +302,7 @@ def test_a_thousand_calls_at_once(resonate: WorldClient) -> None:
     assert resonate.run("p", program) == 499500
 
 
-@homes
+@every_home
 def test_a_queue_between_two_tasks_replays(kind: str, evict: bool) -> None:
     steps = Steps()
     step = steps.of()
@@ -335,7 +332,7 @@ def test_a_queue_between_two_tasks_replays(kind: str, evict: bool) -> None:
         assert steps.ran == dict.fromkeys(("a", "b", "c", "aa", "bb", "cc"), 1)
 
 
-@homes
+@every_home
 def test_locks_and_events_of_asyncio_keep_their_order_on_replay(kind: str, evict: bool) -> None:
     steps = Steps()
     step = steps.of()

@@ -17,6 +17,7 @@ from resonate.errors import NotSupported
 from resonate.registry import Registry
 from resonate.settings import Settings, resolve
 from resonate.stores import LocalStore
+from tests.homes import named
 
 PARAMETERS = [
     "url",
@@ -121,7 +122,7 @@ def test_group_and_pid_are_as_given_and_two_clients_have_two_pids() -> None:
         ({"dependencies": {}}, "dependencies must be `Dependencies | None`, got dict"),
         ({"registry": {}}, "registry must be `Registry | None`, got dict"),
     ],
-    ids=repr,
+    ids=named,
 )
 def test_a_parameter_of_a_wrong_type_is_a_type_error_that_names_it(given: dict[str, Any], text: str) -> None:
     with pytest.raises(TypeError, match=text.replace("|", r"\|")):
@@ -164,11 +165,18 @@ def test_a_parameter_of_a_wrong_type_is_a_type_error_that_names_it(given: dict[s
             "store and message_source must both be set or both be unset",
         ),
     ],
-    ids=repr,
+    ids=named,
 )
 def test_a_parameter_of_a_wrong_value_is_a_value_error_that_names_it(given: dict[str, Any], text: str) -> None:
     with pytest.raises(ValueError, match=text):
         Resonate(**given)
+
+
+def test_a_group_of_the_environment_must_fit_an_address_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESONATE_GROUP", "http://localhost:9/x")
+
+    with pytest.raises(ValueError, match="RESONATE_GROUP 'http://localhost:9/x' must not"):
+        Resonate()
 
 
 def test_retention_is_seven_days_in_a_file_and_for_ever_in_memory_unless_it_is_given() -> None:
@@ -323,7 +331,7 @@ def test_two_clients_without_containers_share_nothing() -> None:
         ({"RESONATE_HOST": "::1"}, "http://[::1]:8001"),
         ({"RESONATE_HOST": "[::1]"}, "http://[::1]:8001"),
     ],
-    ids=repr,
+    ids=named,
 )
 def test_the_address_comes_from_the_url_variable_else_from_the_host(environment: dict[str, str], url: str) -> None:
     resolved = settings(environment)
@@ -339,7 +347,7 @@ def test_the_address_comes_from_the_url_variable_else_from_the_host(environment:
         {"RESONATE_SCHEME": "https", "RESONATE_PORT": "8001"},
         {"RESONATE_URL": "", "RESONATE_HOST": ""},
     ],
-    ids=repr,
+    ids=named,
 )
 def test_without_url_or_host_state_stays_in_memory(environment: dict[str, str]) -> None:
     assert settings(environment).url is None
@@ -438,7 +446,7 @@ def test_local_is_local_whatever_the_environment_says(monkeypatch: pytest.Monkey
         ({"host": "https://h", "store_port": 9}, "https://h:9"),
         ({"host": "https://h", "store_port": "9", "message_source_port": "10", "group": "g"}, "https://h:9"),
     ],
-    ids=repr,
+    ids=named,
 )
 def test_remote_makes_a_url_of_host_and_store_port(given: dict[str, Any], url: str) -> None:
     assert Resonate.remote(**given)._core.settings.server == url

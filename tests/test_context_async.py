@@ -16,7 +16,7 @@ from resonate.errors import FunctionNotFound, ResonateCanceledError, ResonateTim
 from resonate.retry_policies import Constant, Never
 from resonate.testing import WorldClient
 
-pytest_plugins = ["resonate.testing.fixtures"]
+pytestmark = pytest.mark.usefixtures("place")
 
 Program = Callable[..., Any]
 
@@ -126,6 +126,17 @@ def test_a_call_may_be_awaited_twice(r: Resonate) -> None:
         return [await call, await call]
 
     assert run(r, program) == [8, 8]
+
+
+def test_whoever_is_given_the_id_of_a_detached_call_finds_it(r: Resonate) -> None:
+    async def program(ctx: Any) -> list[Any]:
+        ids = await asyncio.gather(*(ctx.detached("double", n) for n in range(3)))
+        handles = [await r.aio.get(id) for id in ids]
+        return [await handle for handle in handles]
+
+    r.register(double)
+
+    assert run(r, program) == [0, 2, 4]
 
 
 def test_awaiting_a_detached_call_gives_its_id(r: Resonate) -> None:

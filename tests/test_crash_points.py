@@ -138,7 +138,7 @@ def refuses(ctx: Any) -> Any:
         (double, (4,), 8),
         (in_sequence, (5,), 20),
         (nested, (2,), 8),
-        (sleeper, (30,), 30),
+        (sleeper, (7,), 7),
         (over_rpc, (), 8),
         (choices, (), [[2, 4], 6, [8, 10, 12]]),
         (fans_out, (6,), 30),
@@ -165,7 +165,7 @@ def test_a_program_comes_to_its_result_wherever_its_worker_dies(
     [
         (in_sequence, (3,), 6),
         (nested, (1,), 4),
-        (sleeper, (3,), 3),
+        (sleeper, (1,), 1),
         (over_rpc, (), 8),
         (choices, (), [[2, 4], 6, [8, 10, 12]]),
         (gathers, (3,), [1.5, 1.5, 1.5]),

@@ -176,6 +176,7 @@ def calls_of_a_run() -> int:
     return len(mine.store.log)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", [False, True], ids=["refused", "answer lost"])
 def test_whichever_call_fails_the_program_ends_with_its_result(lost: bool, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL, "resonate")

@@ -23,6 +23,8 @@ from tests.server.serving import serving
 REPOSITORY = Path(__file__).parents[1]
 SOURCE = Path(resonate.__file__).parents[1]
 
+pytestmark = pytest.mark.slow
+
 SOON = 20.0
 """Seconds within which something happens that is not left to a server's timer, which offers a task again after 30."""
 
@@ -32,7 +34,7 @@ _schemas = itertools.count()
 class Worker:
     """A process that serves group "workers"."""
 
-    def __init__(self, url: str, pid: str, versions: str, log: Path) -> None:
+    def __init__(self, url: str, pid: str, versions: str, log: Path, cleanup: ExitStack) -> None:
         self.log = log
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.deploy_worker", url, pid, versions, str(log)],
@@ -42,12 +44,13 @@ class Worker:
             stdout=subprocess.PIPE,
             text=True,
         )
+        cleanup.callback(self.kill)
         self.waits_for("ready")
 
     def waits_for(self, line: str) -> None:
         """Return once the process has printed `line`."""
         assert self.process.stdout is not None
-        while (said := self.process.stdout.readline().strip()) != line:
+        while (said := self.process.stdout.readline()) != f"{line}\n":
             assert said, f"the worker has ended: {self.log.read_text()}"
 
     def logged(self, *texts: str) -> list[str]:
@@ -69,9 +72,7 @@ class Fleet:
         self.caller = cleanup.enter_context(Resonate(url=url, group="callers"))
 
     def worker(self, pid: str, versions: str) -> Worker:
-        worker = Worker(self.url, pid, versions, self.directory / f"{pid}.log")
-        self.cleanup.callback(worker.kill)
-        return worker
+        return Worker(self.url, pid, versions, self.directory / f"{pid}.log", self.cleanup)
 
     def order(self, id: str, version: int, *, middle: str = "", promise: bool = False, billed: int = 1) -> Handle[Any]:
         caller = self.caller.options(target="workers", version=version)

@@ -30,6 +30,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[types.Mo
     del sys.modules["deploys"]
 
 
+@pytest.mark.slow
 def test_the_page_on_deploys_runs_as_one_program_and_prints_what_it_says(
     module: types.ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:

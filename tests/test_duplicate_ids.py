@@ -14,6 +14,8 @@ from resonate import Context, Resonate
 from resonate.errors import IdConflict, ResonateStoreError
 from resonate.testing import World
 
+pytestmark = pytest.mark.usefixtures("place")
+
 METHODS = ["run", "begin_run", "rpc", "begin_rpc"]
 
 

@@ -23,6 +23,7 @@ from resonate.encoders import (
     PairEncoder,
 )
 from resonate.errors import DecodeError, EncodeError, NotSupported
+from resonate.values import encode_call
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -132,6 +133,11 @@ def test_a_pair_reads_the_first_form_that_holds_something() -> None:
 @pytest.mark.parametrize("encoder", [NoopEncoder(), JsonEncoder(), JsonPickleEncoder(), Base64Encoder(), Zlib()])
 def test_every_encoder_is_one_by_the_protocol(encoder: object) -> None:
     assert isinstance(encoder, Encoder)
+
+
+def test_a_call_of_which_an_encoder_keeps_nothing_is_refused() -> None:
+    with pytest.raises(EncodeError, match=r"call of f: NoopEncoder keeps nothing of it, so no worker could run it"):
+        encode_call("f", (1,), {}, 1, encoder=NoopEncoder())
 
 
 def test_jsonpickle_that_is_not_installed_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:

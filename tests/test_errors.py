@@ -40,6 +40,8 @@ EVERY: list[BaseException] = [
     errors.EncodeError("result[0]", "lock", "result of f"),
     errors.CapacityError("full"),
     errors.TransactionTooLong("app.db", 5),
+    errors.UnfitArguments("f(ctx): takes no more"),
+    errors.UnfitValue("a class is no function"),
     errors.ForkedClient("forked"),
     errors.ClientStopped("stopped"),
     errors.NotSupported("search"),
@@ -78,6 +80,8 @@ class _Odd(UsageError):
     ("cls", "base"),
     [
         (errors.FunctionNotFound, ValueError),
+        (errors.UnfitArguments, TypeError),
+        (errors.UnfitValue, ValueError),
         (errors.InvalidId, ValueError),
         (errors.NotACommand, TypeError),
         (errors.EncodeError, TypeError),
@@ -178,7 +182,10 @@ def test_a_value_that_cannot_be_stored_is_named_by_its_path() -> None:
 def test_the_stand_in_for_a_foreign_exception_has_its_text_and_name() -> None:
     error = RemoteError("MyError", "boom", "Traceback ...")
 
-    assert str(error) == "boom"
+    assert str(error) == "MyError: boom"
+    assert str(RemoteError("MyError", "")) == "MyError"
+    assert str(RemoteError("Error", "not now")) == "not now"
+    assert error.message == "boom"
     assert repr(error) == "RemoteError('MyError', 'boom')"
     assert error.traceback_text == "Traceback ..."
 

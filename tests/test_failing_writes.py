@@ -78,6 +78,7 @@ def run(file: Path, func: str, disk: Disk, fails_at: int, happens: bool) -> tupl
         reader.close()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("happens", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("func", ["steps", "gathers", "mixed"])

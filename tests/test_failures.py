@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from resonate.encoders import Base64Encoder, CombinedEncoder, JsonEncoder
+from resonate.encoders import Base64Encoder, CombinedEncoder, JsonEncoder, NoopEncoder
 from resonate.errors import FunctionNotFound, RemoteError, ResonateCanceledError
 from resonate.values import decode, decode_error, encode, encode_error
 
@@ -127,6 +127,34 @@ def test_slots_of_builtin_exceptions_are_restored() -> None:
         assert back.value == 5
 
 
+class Nameless(AttributeError):
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        raise RuntimeError("no name")
+
+
+def test_an_attribute_that_cannot_be_read_does_not_hide_the_failure() -> None:
+    for back in both(raised(Nameless("boom"))):
+        assert type(back) is Nameless
+        assert str(back) == "boom"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ImportError("no", name="a", path="b"),
+        ModuleNotFoundError("no", name="a"),
+        NameError("no", name="a"),
+        AttributeError("no", name="a"),
+    ],
+    ids=repr,
+)
+def test_attributes_that_builtin_exceptions_keep_apart_are_restored(error: Any) -> None:
+    for back in both(raised(error)):
+        assert [getattr(back, key, None) for key in ("name", "path")] == [error.name, getattr(error, "path", None)]
+        assert "name" not in back.__dict__
+
+
 def test_rebuilding_an_exception_runs_none_of_its_code() -> None:
     data, headers, _ = encode_error(Watched("a"))
     runs = Watched.runs
@@ -165,6 +193,18 @@ def test_exceptions_that_cause_each_other_end() -> None:
     first.__cause__, second.__cause__ = second, first
 
     assert [str(back) for back in both(first)] == ["first", "first"]
+
+
+def test_a_group_with_an_event_of_the_process_in_it_keeps_its_members() -> None:
+    group = BaseExceptionGroup("several", [KeyboardInterrupt("now"), ValueError("a")])
+
+    for back in both(raised(group)):
+        assert type(back) is ExceptionGroup
+        assert back.message == "several"
+        assert [repr(each) for each in back.exceptions] == [
+            "RemoteError('KeyboardInterrupt', 'now')",
+            "ValueError('a')",
+        ]
 
 
 def test_a_group_keeps_its_members() -> None:
@@ -254,7 +294,7 @@ def test_text_that_is_no_unicode_is_stored_as_it_can_be() -> None:
         assert str(back) == "\ud800"
     for back in both(ValueError("\ud83d\ude00")):
         assert type(back) is RemoteError
-        assert (back.type_name, str(back)) == ("ValueError", "??")
+        assert (back.type_name, back.message) == ("ValueError", "??")
 
 
 def test_a_class_that_is_not_here_is_a_stand_in_with_name_text_and_traceback() -> None:
@@ -263,7 +303,7 @@ def test_a_class_that_is_not_here_is_a_stand_in_with_name_text_and_traceback() -
 
     for back in both(raised(Local("boom"), KeyError("k"))):
         assert type(back) is RemoteError
-        assert (back.type_name, str(back)) == ("Local", "boom")
+        assert (back.type_name, back.message) == ("Local", "boom")
         assert "in raised" in back.traceback_text
 
 
@@ -271,8 +311,8 @@ def test_what_is_no_exception_class_is_never_built() -> None:
     data = wire({"__type": "error", "message": "boom", "name": "X", "stack": ""})
     for name in ("builtins:dict", "os:system", "no.such:Thing", f"{__name__}:Quiet", "builtins:KeyboardInterrupt"):
         back = decode_error(data, {HEADER: json.dumps(["error", {"class": name, "args": [["x", None]]}])})
-        assert type(back) is RemoteError
-        assert str(back) == "boom"
+        assert isinstance(back, RemoteError)
+        assert back.message == "boom"
 
 
 def test_args_that_the_builtin_refuses_give_the_stand_in() -> None:
@@ -332,14 +372,14 @@ def test_an_error_of_another_language_keeps_name_message_and_stack() -> None:
     error = decode_error(wire({"__type": "error", "name": "TypeError", "message": "x is y", "stack": "at z"}), None)
 
     assert isinstance(error, RemoteError)
-    assert (error.type_name, str(error), error.traceback_text) == ("TypeError", "x is y", "at z")
+    assert (error.type_name, error.message, error.traceback_text) == ("TypeError", "x is y", "at z")
 
 
 def test_an_error_with_less_than_usual_is_read_too() -> None:
     error = decode_error(wire({"__type": "error"}), None)
 
     assert isinstance(error, RemoteError)
-    assert (error.type_name, str(error)) == ("Error", "")
+    assert (error.type_name, error.message) == ("Error", "")
 
 
 def test_an_aggregate_error_is_a_group() -> None:
@@ -347,7 +387,7 @@ def test_an_aggregate_error_is_a_group() -> None:
     group = decode_error(wire({"__type": "aggregate_error", "message": "two", "errors": errors}), None)
 
     assert isinstance(group, ExceptionGroup)
-    assert [str(each) for each in group.exceptions] == ["a", "b"]
+    assert [str(each) for each in group.exceptions] == ["E: a", "b"]
     assert type(decode_error(wire({"__type": "aggregate_error", "errors": []}), None)) is RemoteError
 
 
@@ -362,7 +402,7 @@ def test_a_bad_type_header_leaves_the_plain_form(tree: str) -> None:
     error = decode_error(wire({"__type": "error", "message": "boom", "name": "X"}), {HEADER: tree})
 
     assert isinstance(error, RemoteError)
-    assert str(error) == "boom"
+    assert error.message == "boom"
 
 
 # ---- the user's own encoder ----------------------------------------------------------------------------------
@@ -376,6 +416,19 @@ class Picky:
 
     def decode(self, obj: str | None) -> Any:
         return None if obj is None else json.loads(obj)
+
+
+class Forgetful(Picky):
+    def encode(self, obj: Any) -> str | None:
+        return None
+
+
+@pytest.mark.parametrize("encoder", [Forgetful(), NoopEncoder()])
+def test_an_encoder_that_keeps_nothing_of_a_failure_does_not_hide_it(encoder: Any) -> None:
+    data, headers, seen = encode_error(ValueError("boom"), encoder)
+
+    for back in (seen, decode_error(data, headers, encoder)):
+        assert "boom" in str(back)
 
 
 class Refusing(Picky):

@@ -15,6 +15,8 @@ from resonate import Context, Handle, Resonate
 from resonate.errors import ResonateCanceledError, ResonateShutdownError, ResonateTimedoutError
 from resonate.testing import World
 
+pytestmark = pytest.mark.usefixtures("place")
+
 
 class Gated:
     """A function that runs until it is let go."""
@@ -100,6 +102,12 @@ def test_a_result_that_is_too_late_is_a_timeout_and_the_execution_goes_on(client
     gated.gate.set()
 
     assert handle.result(timeout=10) == 42
+
+
+def test_a_wait_given_as_a_timedelta_is_told_in_seconds(client: Resonate, gated: Gated) -> None:
+    with pytest.raises(TimeoutError, match=r"x is not done after 0.005 s;"):
+        client.begin_run("x", "gated").result(timedelta(milliseconds=5))
+    gated.gate.set()
 
 
 @pytest.mark.parametrize("timeout", [0, 0.0, -1, timedelta(microseconds=1)], ids=repr)

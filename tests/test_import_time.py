@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-LIMIT_MS = 150
-TRIES = 10  # the best counts: a loaded machine makes an import slower, never faster
+# `import resonate` costs less than 150 ms where what it stands on (asyncio, logging, inspect, msgspec)
+# costs 60: a slow machine, or one with other work to do, is slow with both.
+LIMIT = 150 / 60
+TRIES = 10  # the best counts: other work makes an import slower, never faster
 
 # Too heavy for everybody who imports us, or a sign that something optional is not optional.
 # (`typing_extensions` is not here: msgspec imports it wherever it is installed.)
@@ -37,29 +41,38 @@ UNWANTED = {
 
 PROGRAM = """
 import json, sys, threading, time
-begin = time.process_time()  # of the processor: what others run meanwhile does not count
+times = [time.process_time()]  # of the processor: what others run meanwhile does not count
+import asyncio, inspect, logging, msgspec
+times.append(time.process_time())
 import resonate
-elapsed = (time.process_time() - begin) * 1e3
-print(json.dumps({"ms": elapsed, "modules": sorted(sys.modules), "threads": threading.active_count()}))
+times.append(time.process_time())
+below, whole = times[1] - times[0], times[2] - times[0]
+print(json.dumps({"times": whole / below, "modules": sorted(sys.modules), "threads": threading.active_count()}))
 """
 
 
-def imported() -> dict[str, Any]:
+def imported(environment: dict[str, str] | None = None) -> dict[str, Any]:
     """What a fresh interpreter says after `import resonate`."""
-    done = subprocess.run([sys.executable, "-c", PROGRAM], check=True, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.stderr == ""
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
 
 
-def test_importing_takes_less_than_150_milliseconds() -> None:
-    best = float("inf")
-    for _ in range(TRIES):
-        best = min(best, imported()["ms"])
-        if best < LIMIT_MS:
-            break
+def test_importing_takes_less_than_150_milliseconds(tmp_path: Path) -> None:
+    compiled = os.environ | {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(tmp_path)}
+    imported(compiled)  # the first time Python also compiles it
 
-    assert best < LIMIT_MS
+    best = min(imported(compiled)["times"] for _ in range(TRIES))
+
+    assert best < LIMIT
 
 
 def test_importing_loads_nothing_heavy_and_starts_nothing() -> None:

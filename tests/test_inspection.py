@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 import threading
-from collections.abc import Callable, Generator, Iterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Generator, Iterator, Sequence
+from datetime import UTC, datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from typer.testing import CliRunner
 
 from resonate import Context, Resonate
+from resonate.cli.app import app
 from resonate.errors import ExecutionHalted, NonDeterminismError, ResonateStoreError
-from resonate.inspection import Call, Wait
+from resonate.inspection import Attempt, Call, Wait
+from resonate.inspection.waits import Reached, waits_of
 from resonate.retry_policies import Constant, Never
-from resonate.storage.sqlite.rows import _EXECUTIONS, LAST
 from tests import databases
 from tests.homes import until
 from tests.wire_server import WireServer
 
 T = TypeVar("T")
+EMBEDDED = ["memory", "file", "postgres"]
+"""Servers take no ids for calls but those that begin with their root's."""
+
 HOMES = ["memory", "file", "postgres", "http", "foreign"]
 
 
@@ -160,7 +168,16 @@ def test_what_runs_shows_its_worker(client: Resonate) -> None:
     handle.result()
 
     assert (call.state, call.worker, call.lease_ms) == ("running", client.pid, 10_000)
-    assert waits == [Wait("b", f"b (busy) is run by worker {client.pid}, which has to renew its lease every 10 s")]
+    assert waits == [
+        Wait(
+            "b",
+            f"b (busy) is run by worker {client.pid}, which holds its lease; should that one be gone for good, others "
+            "have it within 10s, or at once by",
+            "resonate tasks release b --version 1",
+            "lease",
+            ("b",),
+        )
+    ]
     assert handle.why() == []
 
 
@@ -197,15 +214,13 @@ def test_a_tree_has_all_calls_in_the_order_of_the_code(client: Resonate) -> None
 def test_a_tree_goes_down_to_the_leaves_of_remote_calls(client: Resonate) -> None:
     client.begin_run("r", asks)
 
-    remote, unknown = eventually(
-        lambda: client.get("r").tree().calls, lambda calls: [call.state for call in calls] == ["waiting", "queued"]
+    done = ("approval", "waiting", [("adds", "succeeded", [("add", "succeeded")] * 2), ("promise", "pending")])
+
+    _, unknown = eventually(  # the states are read after the promises, so of some that are newer
+        lambda: client.get("r").tree().calls,
+        lambda calls: [call.state for call in calls] == ["waiting", "queued"] and shape(calls[0]) == done,
     )
 
-    assert shape(remote) == (
-        "approval",
-        "waiting",
-        [("adds", "succeeded", [("add", "succeeded")] * 2), ("promise", "pending")],
-    )
     assert (unknown.title, unknown.state, unknown.group) == ("unknown", "queued", "nobody")
 
 
@@ -220,7 +235,9 @@ def test_a_sleep_says_until_when_and_how_to_end_it(client: Resonate) -> None:
     (wait,) = client.get("s").why()
 
     assert wait.id == timer.id
-    assert wait.text.startswith(f"{timer.id} sleeps until ")
+    assert re.fullmatch(
+        rf"{timer.id} \(test_inspection.py:\d+\) sleeps until .*\d\d:\d\d:\d\d UTC \(in (1h|59m 5\ds)\)", wait.text
+    )
     assert wait.command == f"resonate promises resolve {timer.id}"
     until(lambda: timer.deadline > 0)
     assert abs(timer.deadline - timer.created_at - 3_600_000) < 5_000
@@ -236,7 +253,11 @@ def test_what_is_waited_for_is_found_through_remote_calls(client: Resonate) -> N
 
     assert "waits for somebody to settle it, until " in approval.text
     assert approval.command == f"resonate promises resolve {approval.id} --value JSON"
-    assert "for a worker of group nobody that has unknown and room for it" in unknown.text
+    assert "waits for a worker: none of group nobody that has unknown version 1 has taken it up since " in unknown.text
+    assert [(wait.kind, wait.path) for wait in (approval, unknown)] == [
+        ("promise", ("r", client.get("r").tree().calls[0].id, approval.id)),
+        ("worker", ("r", unknown.id)),
+    ]
     assert unknown.command == "resonate worker MODULE --group nobody"
     client.promises.resolve(approval.id, data="1")
     until(lambda: [wait.id for wait in client.get("r").why()] == [unknown.id])
@@ -263,6 +284,10 @@ def test_a_halted_execution_says_why_and_how_it_goes_on(tmp_path: Path) -> None:
     assert "the code no longer does what is recorded" in call.reason
     assert wait.text.startswith("p (program) is halted: the code no longer does what is recorded")
     assert wait.command == "resonate resume p"
+    said = [CliRunner().invoke(app, [name, "p", "--url", url]).output.splitlines() for name in ("why", "show")]
+    for lines, lead in zip(said, ("  | ", " " * 12), strict=True):
+        assert len([line for line in lines if line.startswith(f"{lead}recorded: ")]) == 1
+        assert len([line for line in lines if line.startswith(f"{lead}asked: ")]) == 1
 
 
 def test_a_long_pause_before_the_next_attempt_is_shown(client: Resonate) -> None:
@@ -271,8 +296,109 @@ def test_a_long_pause_before_the_next_attempt_is_shown(client: Resonate) -> None
 
     (wait,) = client.get("f").why()
 
-    assert wait.text.startswith("f (fails) has failed and is tried again at ")
+    assert wait.text.startswith("f (fails) has failed once (LookupError: no luck); retry 1 begins at ")
     assert wait.command == "resonate retry f"
+
+
+def joins(ctx: Context) -> Generator[Any, Any, Any]:
+    return (yield ctx.rpc("approval").options(id="shared"))
+
+
+def takes(ctx: Context) -> Generator[Any, Any, Any]:
+    return (yield ctx.promise(id="signature"))
+
+
+@pytest.mark.parametrize("client", EMBEDDED, indirect=True)
+def test_what_another_execution_has_begun_is_followed_into_its_tree(client: Resonate) -> None:
+    client.register(joins)
+    for id in ("first", "second"):
+        client.begin_run(id, joins)
+        eventually(client.get(id).why, lambda waits: len(waits) == 1 and waits[0].kind == "promise")
+
+    first, second = client.get("first").why()[0], client.get("second").why()[0]
+
+    assert (second.id, second.text, second.command) == (first.id, first.text, first.command)
+    assert [wait.path for wait in (first, second)] == [
+        ("first", "shared", first.id),
+        ("second", "shared", first.id),
+    ]
+    assert client.get("second").tree().calls == ()
+
+
+@pytest.mark.parametrize("client", EMBEDDED, indirect=True)
+def test_a_promise_that_a_program_made_beside_its_functions_is_found(client: Resonate) -> None:
+    client.promises.create("signature", 10**13)
+    client.register(takes)
+    client.begin_run("t", takes)
+
+    (wait,) = eventually(client.get("t").why, lambda waits: [wait.kind for wait in waits] == ["promise"])
+
+    assert wait.text.startswith("signature waits for somebody to settle it, until 2286-11-20 17:46:40 UTC (in ")
+    assert (wait.command, wait.path) == ("resonate promises resolve signature --value JSON", ("t", "signature"))
+
+
+def test_what_is_gone_or_was_awaited_by_others_is_said_to_be_unknown() -> None:
+    call = Call(id="x", kind="root", name="order", state="waiting", created_at=0, deadline=100)
+    reached = Reached(call, {"x": ["purged"]})
+
+    (wait,) = waits_of(reached, lambda id: None, 50)
+
+    assert (wait.kind, wait.path, wait.command) == ("unknown", ("x",), "")
+    assert wait.text.startswith("x (order) is waiting, and nothing that is open is recorded below it")
+
+
+@pytest.mark.parametrize(
+    ("call", "says", "kind"),
+    [
+        (
+            {"state": "queued", "group": "g", "tags": {"resonate:delay": "90000"}},
+            "x (order) is to begin at 00:01:30 UTC (in 1m)",
+            "delay",
+        ),
+        (
+            {"state": "queued", "group": "https://example.com/hook"},
+            "x (order) waits since 00:00:00 UTC for https://example.com/hook to take it up",
+            "worker",
+        ),
+        (
+            {"state": "queued", "group": "g", "tags": {"resonate:target": "poll://uni@g/w-1"}},
+            "x (order) waits since 00:00:00 UTC for process w-1 of group g, which alone may take it up: start a "
+            "program with that pid, or cancel it",
+            "worker",
+        ),
+        ({"state": "running"}, "x (order) is run by worker (unknown), which holds its lease", "lease"),
+        (
+            {"state": "pending", "kind": "plain", "place": "/srv/app/shop.py:7"},
+            "x (order, shop.py:7) runs since 00:00:00 UTC",
+            "step",
+        ),
+        (
+            {"state": "retrying", "again_at": 20_000, "attempts": (Attempt(number=1), Attempt(number=2))},
+            "x (order) has failed 2 times; retry 2 begins at 00:00:20 UTC (now)",
+            "retry",
+        ),
+        ({"state": "halted"}, "x (order) is halted", "halted"),
+        (
+            {"state": "pending", "kind": "promise", "name": "", "deadline": 2**62},
+            "x waits for somebody to settle it, until the end of time",
+            "promise",
+        ),
+    ],
+)
+def test_each_wait_is_one_sentence(call: dict[str, Any], says: str, kind: str) -> None:
+    made = Call(**{"id": "x", "kind": "root", "name": "order", "created_at": 0, "deadline": 100_000, **call})
+
+    (wait,) = waits_of(Reached(made), lambda id: None, 30_000)
+
+    assert (wait.text, wait.kind) == (says, kind)
+
+
+def test_times_are_told_in_the_zone_that_is_asked_for() -> None:
+    call = Call(id="x", kind="promise", state="pending", created_at=0, deadline=90_000_000)
+
+    (wait,) = waits_of(Reached(call), lambda id: None, 0, timezone(timedelta(hours=2), "EET"))
+
+    assert wait.text == "x waits for somebody to settle it, until 1970-01-02 03:00:00 EET (in 1d 1h)"
 
 
 # Lists.
@@ -323,6 +449,124 @@ def test_what_cannot_be_listed_is_refused(client: Resonate) -> None:
         client.list(cursor="x")
 
 
+def test_a_list_is_had_inside_a_loop_too(client: Resonate) -> None:
+    async def main() -> list[str]:
+        await client.aio.start()
+        await client.aio.run("in-a-loop", adds, 1)
+        return [call.id for call in (await client.aio.list(function="adds")).items]
+
+    assert asyncio.run(main()) == ["in-a-loop"]
+
+
+# Attempts.
+
+
+def flaky(times: int) -> Callable[[Context], str]:
+    """A step that fails so many times, and then succeeds."""
+    left = [times]
+
+    def step(ctx: Context) -> str:
+        if left[0]:
+            left[0] -= 1
+            raise LookupError(f"{left[0]} left")
+        return "done"
+
+    return step
+
+
+def test_a_step_shows_its_attempts_with_their_times_worker_and_errors(client: Resonate) -> None:
+    step = flaky(2)
+
+    def tries(ctx: Context) -> Generator[Any, Any, Any]:
+        return (yield ctx.run(step).options(retry_policy=Constant(delay=0.05)))
+
+    client.register(tries)
+    assert client.run("tries", tries) == "done"
+
+    root = client.get("tries").tree()
+    (call,) = root.calls
+    first, second, third = call.attempts
+    assert [each.number for each in call.attempts] == [1, 2, 3]
+    assert [None if each.error is None else str(each.error) for each in call.attempts] == [
+        "LookupError: 1 left",
+        "LookupError: 0 left",
+        None,
+    ]
+    assert {each.worker for each in call.attempts} == {client.pid} == {call.worker}
+    assert call.started_at == first.started_at
+    assert first.ended_at is not None
+    assert first.ended_at + 50 == first.again_at
+    assert second.started_at is not None
+    assert second.started_at >= first.again_at
+    assert third.ended_at == call.settled_at
+    assert (root.worker, len(root.attempts)) == (client.pid, 1)
+    assert root.started_at is not None
+    assert root.created_at <= root.started_at <= first.started_at  # type: ignore[operator]
+
+
+def test_a_pause_of_seconds_between_attempts_is_seen_while_it_lasts(client: Resonate) -> None:
+    step = flaky(9)
+
+    def tries(ctx: Context) -> Generator[Any, Any, Any]:
+        return (yield ctx.run(step).options(retry_policy=Constant(delay=30)))
+
+    client.register(tries)
+    handle = client.begin_run("pauses", tries)
+    (call,) = eventually(
+        lambda: client.get("pauses").tree().calls, lambda calls: bool(calls and calls[0].state == "retrying")
+    )
+    waits = client.get("pauses").why()
+    handle.cancel()
+
+    (attempt,) = call.attempts
+    assert (attempt.number, str(attempt.error), attempt.worker) == (1, "LookupError: 8 left", client.pid)
+    assert attempt.ended_at is not None
+    assert call.again_at == attempt.again_at == attempt.ended_at + 30_000
+    assert any("has failed once (LookupError: 8 left); retry 1 begins at " in wait.text for wait in waits)
+
+
+def test_the_attempts_before_a_durable_pause_are_read_from_its_timers(client: Resonate) -> None:
+    step = flaky(2)
+
+    def tries(ctx: Context) -> Generator[Any, Any, Any]:
+        return (yield ctx.run(step).options(retry_policy=Constant(delay=3600)))
+
+    client.register(tries)
+    handle = client.begin_run("long", tries)
+    for number in (1, 2):
+        (call,) = eventually(lambda: client.get("long").tree().calls, partial(has_attempts, number))
+        assert call.state == "retrying"
+        (pause,) = [below for below in call.calls if not below.settled]
+        client.promises.resolve(pause.id)
+    assert handle.result(20) == "done"
+
+    (call,) = client.get("long").tree().calls
+    assert [(each.number, each.error is None) for each in call.attempts] == [(1, False), (2, False), (3, True)]
+    assert all(below.kind == "retry" and not below.attempts for below in call.calls)
+
+
+def has_attempts(number: int, calls: Sequence[Call]) -> bool:
+    return bool(calls) and len(calls[0].attempts) == number
+
+
+def test_waiting_for_a_worker_is_told_apart_from_running(client: Resonate) -> None:
+    def late(ctx: Context) -> str:
+        return "done"
+
+    handle = client.begin_rpc("late", "late")
+    until(lambda: client.get("late").status().state == "queued")
+    queued = client.get("late").status()
+    assert queued.started_at is None
+    client.register(late)
+    assert handle.result(60) == "done"
+
+    call = client.get("late").status()
+    assert call.started_at is not None
+    assert call.settled_at is not None
+    assert call.created_at <= call.started_at <= call.settled_at
+    assert call.worker == client.pid
+
+
 # Groups and failures.
 
 
@@ -343,7 +587,9 @@ def test_groups_show_what_is_open_and_who_has_it(client: Resonate) -> None:
     handle.result()
 
     assert (groups["default"].running, groups["default"].waiting) == (1, 1)
-    assert groups["default"].workers == {client.pid: 1}
+    (worker,) = groups["default"].workers
+    assert (worker.pid, worker.leases, [call.title for call in worker.calls]) == (client.pid, 1, ["busy"])
+    assert worker.ttl_ms is not None
     assert groups["nobody"].queued == 1
     assert groups["nobody"].oldest is not None
 
@@ -359,22 +605,21 @@ def test_what_failed_alike_is_counted_together(client: Resonate) -> None:
     assert (group.function, group.count, group.error.type) == ("fails", 3, "LookupError")
     assert group.place.startswith("test_inspection.py:")
     assert group.place.endswith(" in fails")
-    assert set(group.ids) == {"f-0", "f-1", "f-2"}
+    assert group.ids == ("f-2", "f-1", "f-0")
+    assert group.oldest == client.get("f-0").status().settled_at
+    assert not group.more
+    (some,) = client._core.inspector().failures(limit=2)
+    assert (some.count, some.more, some.oldest) == (2, True, None)
+    (named,) = client._core.inspector().failures(shown=1)
+    assert (named.count, named.ids, named.oldest) == (3, ("f-2",), None)
 
 
-def test_a_list_reads_the_newest_executions_and_nothing_of_their_calls(tmp_path: Path) -> None:
-    with Resonate(url=f"sqlite:///{tmp_path}/app.db?synchronous=off") as client:
-        client.register(adds)
-        client.run("old", adds, 50)
-        client.run("new", adds, 50)
-        storage = client._core.started().network.service.storage  # type: ignore[attr-defined]
-        plan = storage._connection.execute(f"EXPLAIN QUERY PLAN {_EXECUTIONS}", (*LAST, 10))
+def test_groups_that_are_not_read_to_the_end_say_so(client: Resonate) -> None:
+    client.options(target="nobody").begin_rpc("q", "unknown")
 
-        (first,) = client.list(limit=1).items
+    (group,) = client._core.inspector()._foreign.groups(1)
 
-    assert first.id == "new"
-    (step,) = [row[3] for row in plan]
-    assert step.startswith("SEARCH resonate_promises USING INDEX resonate_promises_begun ")
+    assert (group.name, set(group.more)) == ("nobody", {"queued", "running", "waiting", "halted"})
 
 
 def test_what_the_official_command_begins_is_listed_too(client: Resonate) -> None:

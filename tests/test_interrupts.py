@@ -17,16 +17,14 @@ import pytest
 import resonate
 from resonate import Resonate
 from resonate.errors import ResonateShutdownError
+from resonate.retry_policies import Constant
 from tests.homes import until
+from tests.state_worker import opened
+
+pytestmark = pytest.mark.usefixtures("place")
 
 Program = Callable[..., Any]
 SOURCE = Path(resonate.__file__).parent.parent
-
-
-@pytest.fixture
-def r() -> Iterator[Resonate]:
-    with Resonate(workers=2) as client:
-        yield client
 
 
 class Once:
@@ -112,6 +110,10 @@ def test_an_event_on_a_thread_of_the_pool_reaches_the_handle_and_the_pool_goes_o
 
     with pytest.raises(event):
         handle.result(10)
+    until(lambda: bool(caplog.records))
+    [told] = caplog.records
+    assert f"p raised {event.__name__}: now. That is no result: nothing is settled, the execution" in told.getMessage()
+    assert told.exc_info is None
     assert r._core.started().network.service.storage.promise("p").promise.state == "pending"  # type: ignore[attr-defined]
     for n in range(4):
         assert r.begin_run(f"q{n}", r._core.shared.registry.get("other")[0] if n else r.register(other)).result(10) == 1
@@ -119,6 +121,21 @@ def test_an_event_on_a_thread_of_the_pool_reaches_the_handle_and_the_pool_goes_o
 
 def other(ctx: Any) -> int:
     return 1
+
+
+@pytest.mark.parametrize("event", [GeneratorExit, asyncio.CancelledError])
+def test_other_base_exceptions_are_not_retried(r: Resonate, event: type[BaseException]) -> None:
+    attempts: list[int] = []
+
+    async def fails(ctx: Any) -> None:
+        attempts.append(ctx.info.attempt)
+        raise event("odd")
+
+    r.register(fails)
+
+    with pytest.raises(Exception, match=r"odd"):
+        r.options(retry_policy=Constant(delay=0, max_retries=3)).run("p", fails)
+    assert attempts == [1]
 
 
 @pytest.mark.parametrize("event", [GeneratorExit, asyncio.CancelledError])
@@ -261,7 +278,9 @@ class Running:
         self.client.register(program)
         self.client.begin_run("p", program)
         assert entered.wait(10)
-        self.storage = self.client._core.started().network.service.storage  # type: ignore[attr-defined]
+        url = os.environ.get("RESONATE_URL")
+        service = self.client._core.started().network.service  # type: ignore[attr-defined]
+        self.storage: Any = service.storage if url is None else opened(url)  # that of the client is closed with it
 
     def stop(self, timeout: float | None) -> threading.Thread:
         stopper = threading.Thread(target=self.client.stop, args=(timeout,))
@@ -270,8 +289,15 @@ class Running:
         return stopper
 
 
-def test_stopping_lets_the_step_that_runs_end_and_keeps_its_result() -> None:
+@pytest.fixture
+def running() -> Iterator[Running]:
     running = Running()
+    yield running
+    running.go.set()
+    running.storage.close()
+
+
+def test_stopping_lets_the_step_that_runs_end_and_keeps_its_result(running: Running) -> None:
     stopper = running.stop(None)
 
     assert stopper.is_alive()
@@ -285,8 +311,7 @@ def test_stopping_lets_the_step_that_runs_end_and_keeps_its_result() -> None:
     assert running.storage.task("p").state == "pending"
 
 
-def test_a_step_that_does_not_end_in_time_is_given_up_with_its_task() -> None:
-    running = Running()
+def test_a_step_that_does_not_end_in_time_is_given_up_with_its_task(running: Running) -> None:
     stopper = running.stop(0.05)
 
     until(lambda: running.storage.task("p").state == "pending")

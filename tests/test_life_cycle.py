@@ -22,8 +22,9 @@ from resonate import Context, Resonate
 from resonate.errors import ClientStopped, ForkedClient, IdConflict, ResonateShutdownError
 from resonate.registry import Registry
 from resonate.testing import World
+from tests import places
 
-pytestmark = pytest.mark.timeout(20)
+pytestmark = [pytest.mark.usefixtures("place"), pytest.mark.timeout(20)]
 
 WAITS = "wait for an execution to end or suspend"
 
@@ -273,6 +274,7 @@ def test_what_a_stopped_client_held_goes_on_elsewhere_at_once(world: World) -> N
     assert world.clock.now() - began == 60_000
 
 
+@places.in_memory
 def test_two_clients_in_one_process_are_two_worlds() -> None:
     with Resonate() as first, Resonate() as second:
         first.register(one)
@@ -389,7 +391,7 @@ def test_a_forked_child_may_read_what_was_known_stop_the_client_and_make_a_new_o
         client.stop()
         with Resonate() as new:
             new.register(lambda ctx: 2, name="two")
-            return [handle.done(), handle.result(), new.run("x", "two")]
+            return [handle.done(), handle.result(), new.run("z", "two")]
 
     assert in_child(use) == "[True, 1, 2]"
     assert client.run("y", one) == 1
@@ -443,6 +445,28 @@ def test_never_more_than_max_concurrent_run_at_once() -> None:
         handles = list(pool.map(lambda n: client.begin_run(f"x-{n}", counts), range(40)))
 
         assert sum(handle.result(timeout=10) for handle in handles) == 40
+    assert 1 <= most <= 3
+
+
+def test_never_more_than_max_concurrent_are_taken_from_the_queue_at_once() -> None:
+    running, most, lock, pause = 0, 0, threading.Lock(), threading.Event()
+
+    def counts(ctx: Context) -> int:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        pause.wait(0.001)
+        with lock:
+            running -= 1
+        return 1
+
+    with Resonate(max_concurrent=3, workers=16) as client, ThreadPoolExecutor(8) as pool:
+        calls = list(pool.map(lambda n: client.begin_rpc(f"x-{n}", "counts"), range(60)))
+        client.register(counts)  # they wait for it until now
+        runs = list(pool.map(lambda n: client.begin_run(f"y-{n}", counts), range(20)))
+
+        assert sum(handle.result(timeout=30) for handle in calls + runs) == 80
     assert 1 <= most <= 3
 
 

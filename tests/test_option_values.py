@@ -50,6 +50,8 @@ def test_a_timeout_is_kept_in_seconds() -> None:
     [
         ("encoder", object(), TypeError, "encoder must have encode"),
         ("idempotency_key", 1, TypeError, "idempotency_key must be"),
+        ("idempotency_key", "\ud800", ValueError, "holds a NUL or a lone surrogate"),
+        ("idempotency_key", "a\0", ValueError, "holds a NUL or a lone surrogate"),
         ("retry_policy", 1, TypeError, "retry_policy must be"),
         ("retry_policy", Never, TypeError, r"write Never\(\)"),
         ("tags", [("a", "b")], TypeError, "tags must be"),
@@ -60,7 +62,10 @@ def test_a_timeout_is_kept_in_seconds() -> None:
         ("timeout", "1", TypeError, "timeout must be"),
         ("timeout", True, TypeError, "timeout must be"),
         ("timeout", -1, ValueError, "timeout must be greater than or equal to zero"),
-        ("timeout", math.inf, ValueError, "timeout must be"),
+        ("timeout", math.inf, ValueError, "timeout must be at most .* got inf"),
+        ("timeout", math.nan, ValueError, "timeout must be a number"),
+        ("timeout", 10**400, ValueError, "timeout must be at most .* got a number of over 50 digits"),
+        ("timeout", -(10**500), ValueError, "timeout must be greater than or equal to zero"),
         ("version", "1", TypeError, "version must be `int`"),
         ("version", True, TypeError, "version must be `int`"),
         ("version", -1, ValueError, "version must be greater than or equal to zero"),
@@ -69,6 +74,7 @@ def test_a_timeout_is_kept_in_seconds() -> None:
         ("id", 1, TypeError, "id must be `str`"),
         ("id", "", InvalidId, "holds no NUL"),
         ("id", "a\0b", InvalidId, "holds no NUL"),
+        ("id", "\ud800", InvalidId, "text that UTF-8 can write"),
         ("non_retryable_exceptions", 1, TypeError, "non_retryable_exceptions must be"),
         ("non_retryable_exceptions", (int,), TypeError, "non_retryable_exceptions must be"),
         ("non_retryable_exceptions", int, TypeError, "got the class int"),
@@ -142,6 +148,23 @@ def test_the_key_of_a_promise_is_its_id_unless_one_is_given() -> None:
     assert NONE.merged(idempotency_key=lambda id: f"{id}!").key_for("p") == "p!"
     with pytest.raises(TypeError, match="gave int for 'p'"):
         NONE.merged(idempotency_key=len).key_for("p")
+    with pytest.raises(ValueError, match=r"gave for 'p', '.ud800', holds a NUL or a lone surrogate"):
+        NONE.merged(idempotency_key=lambda id: "\ud800").key_for("p")
+
+
+class Text(str):
+    """Text of a class of the program's own."""
+
+    __slots__ = ()
+
+
+def test_text_of_any_class_is_kept_as_plain_text() -> None:
+    text = Text("x")
+    options = NONE.merged(id=text, target=text, tags={text: text}, idempotency_key=text)
+    [(name, tag)] = (options.tags or {}).items()
+
+    kept = [options.id, options.target, name, tag, options.key_for("p"), NONE.merged(idempotency_key=Text).key_for("p")]
+    assert [type(each) for each in kept] == [str] * 6
 
 
 def test_plain_functions_are_retried_and_generators_are_not() -> None:

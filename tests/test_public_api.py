@@ -18,7 +18,8 @@ ERRORS = """
     CapacityError ClientStopped DecodeError EncodeError ExecutionHalted ExecutionStopped ForgottenCommand
     ForkedClient FunctionNotFound IdConflict IdTooLong InsideEventLoop InvalidId NonDeterminismError NotACommand
     NotSupported OutcomeUnknown RemoteError ResonateCanceledError ResonateError ResonateShutdownError
-    ResonateStoreError ResonateTimedoutError StorageUnavailable StorageUnusable TransactionTooLong UsageError
+    ResonateStoreError ResonateTimedoutError StorageUnavailable StorageUnusable TransactionTooLong UnfitArguments
+    UnfitValue UsageError
 """
 
 NAMES: dict[str, str] = {
@@ -39,9 +40,10 @@ NAMES: dict[str, str] = {
         LocalMessageSource LocalStore Poller PromiseClient RemoteStore Schedule ScheduleClient Task TaskClient
         network_for
     """,
+    "resonate.telemetry": "JsonLines Metrics Observer Tracing",
     "resonate.signing": "SIGNATURE TIMESTAMP TOLERANCE sign verify",
     "resonate.testing": """
-        CrashReport Crashed Event KillReport SettableClock Simulation Stuck Trace World WorldClient
+        CrashReport Crashed Event Fault Faults KillReport SettableClock Simulation Stuck Trace World WorldClient
         crash_at_every_checkpoint kill_at_every_write kill_at_random
     """,
     # what programs of the official clients import, where it is not above
@@ -67,8 +69,8 @@ NAMES: dict[str, str] = {
 
 METHODS: dict[type, str] = {
     Resonate: """
-        aio begin_rpc begin_run begin_run_in get group list local options pid promises purge register remote rpc run
-        schedule schedules set_dependency start stop with_dependency
+        aio begin_rpc begin_run begin_run_in get group list local observe options pid promises purge register remote rpc
+        run schedule schedules set_dependency start stop with_dependency
     """,
     Context: """
         all begin_rpc begin_run cancelled dependencies detached get_dependency id info lfc lfi logger map options

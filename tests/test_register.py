@@ -12,6 +12,7 @@ import pytest
 from resonate import Context, Handle, Resonate
 from resonate.errors import FunctionNotFound
 from resonate.resonate import Function
+from tests.homes import named
 
 
 @pytest.fixture
@@ -190,7 +191,7 @@ def test_a_callable_that_is_no_function_is_a_value_error(client: Resonate, func:
         client.register(name="f")(func)
 
 
-@pytest.mark.parametrize("func", [1, "double", [double]], ids=repr)
+@pytest.mark.parametrize("func", [1, "double", [double]], ids=named)
 def test_what_cannot_be_called_is_a_type_error(client: Resonate, func: Any) -> None:
     with pytest.raises(TypeError, match="provided callable must be a function, got"):
         client.register(func)
@@ -228,13 +229,32 @@ def test_a_wrong_name_or_version_is_refused_and_nothing_is_registered(
     assert client.register(double).name == "double"
 
 
-def test_a_function_without_room_for_the_context_is_refused_at_its_first_call(client: Resonate) -> None:
-    @client.register
-    def nothing() -> int:
-        return 1
+def nothing() -> int:
+    return 1
 
-    with pytest.raises(TypeError, match="takes its context as the first positional argument"):
-        client.begin_run("x", nothing)
+
+def keyword_only(*, ctx: Any) -> int:
+    return 1
+
+
+async def async_generator(ctx: Any) -> Any:
+    yield 1
+
+
+@pytest.mark.parametrize(
+    ("func", "text"),
+    [
+        (nothing, r"nothing\(\).* takes no context, .*: write `def nothing\(ctx, ...\)`"),
+        (keyword_only, r"keyword_only\(\*, ctx.* takes no context, .*: write `def keyword_only\(ctx, ...\)`"),
+        (async_generator, "async_generator is an async generator function, .* write `async def` with `await`"),
+    ],
+)
+def test_a_function_that_could_never_run_is_refused(client: Resonate, func: Any, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        client.register(func)
+
+    with pytest.raises(ValueError, match=r"function .* not found in registry"):
+        client.begin_run("x", func)
 
 
 # ---- when ----------------------------------------------------------------------------------------------------

@@ -450,10 +450,18 @@ def test_trees_of_a_file_of_the_first_schema_are_found_after_the_upgrade(tmp_pat
     shop.settle("own-name", "a")
     storage.close()
     with closing(sqlite3.connect(location.path, isolation_level=None)) as database:  # as the first schema was
-        for index in ("over", "stray", "begun"):
-            database.execute(f"DROP INDEX resonate_promises_{index}")
-        for column in ("over", "stray_of", "begun"):
-            database.execute(f"ALTER TABLE resonate_promises DROP COLUMN {column}")
+        for table in ("executions", "labels"):
+            database.execute(f"DROP TABLE resonate_{table}")
+        for index in ("promises_over", "promises_stray", "tasks_group"):
+            database.execute(f"DROP INDEX resonate_{index}")
+        for table, column in (
+            ("promises", "over"),
+            ("promises", "stray_of"),
+            ("promises", "begun"),
+            ("tasks", "grp"),
+            ("tasks", "since"),
+        ):
+            database.execute(f"ALTER TABLE resonate_{table} DROP COLUMN {column}")
         database.execute("UPDATE resonate_schema SET version = 1")
     assert len(MIGRATIONS) >= 2
 

@@ -14,7 +14,7 @@ from resonate.retry_policies import Constant, Exponential, Linear, Never
 from resonate.testing import World, WorldClient
 from tests.homes import Home
 
-pytest_plugins = ["resonate.testing.fixtures"]
+pytestmark = pytest.mark.usefixtures("place")
 
 Program = Callable[..., Any]
 
@@ -171,8 +171,8 @@ def test_each_retry_is_told_in_the_log(resonate: WorldClient, world: World, capl
 
     told = [record.getMessage() for record in caplog.records if record.name == "resonate.function"]
     assert told == [
-        "[p:1] attempt 1 of plain failed, trying again in 3 s",
-        "[p:1] attempt 2 of plain failed, trying again in 3 s",
+        "[p:1] attempt 1 of plain failed, trying again in 3 s: ConnectionError: attempt 1",
+        "[p:1] attempt 2 of plain failed, trying again in 3 s: ConnectionError: attempt 2",
     ]
 
 
@@ -278,7 +278,8 @@ def test_a_policy_that_raises_fails_the_call(resonate: WorldClient, world: World
 
 
 @pytest.mark.parametrize(
-    ("delay", "error"), [(-1.0, "ValueError"), (float("nan"), "ValueError"), ("soon", "TypeError"), (True, "TypeError")]
+    ("delay", "error"),
+    [(-1.0, "UnfitValue"), (float("nan"), "UnfitValue"), ("soon", "UnfitArguments"), (True, "UnfitArguments")],
 )
 def test_a_policy_that_gives_no_number_of_seconds_fails_the_call(
     resonate: WorldClient, world: World, delay: Any, error: str

@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 
 from resonate import Context, Resonate
-from resonate.errors import CapacityError, ClientStopped, IdConflict
+from resonate.errors import CapacityError, ClientStopped, IdConflict, StorageUnavailable, StorageUnusable
+from tests import places
+
+pytestmark = pytest.mark.usefixtures("place")
 
 
 class Gauge:
@@ -59,6 +62,7 @@ def test_an_async_function_may_begin_others_though_all_places_are_taken() -> Non
     assert asyncio.run(asyncio.wait_for(main(), 20)) == 1
 
 
+@places.in_memory  # where it would wait for I/O too, begin_run returns at once
 def test_to_wait_on_the_loop_that_has_to_make_room_is_refused() -> None:
     release = asyncio.Event()
 
@@ -209,4 +213,31 @@ def test_news_is_heard_though_there_is_no_room_for_offers() -> None:
     go.set()
     assert running.result() == 1
     waiter.join(10)
+    client.stop()
+
+
+@pytest.mark.parametrize(("error", "last"), [(StorageUnavailable, 5.0), (StorageUnusable, 60.0)])
+def test_a_store_that_refuses_is_asked_again_after_growing_pauses_only(
+    error: type[StorageUnavailable], last: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = Resonate()
+    worker = client._core.started()
+    pauses: list[float] = []
+    jobs: list[Any] = []
+
+    def refuse(*args: Any) -> Any:
+        raise error("no")
+
+    monkeypatch.setattr(worker.network, "take", refuse)
+    monkeypatch.setattr(worker, "later", lambda seconds, job: pauses.append(seconds))
+    monkeypatch.setattr(worker.pool, "submit", jobs.append)
+    for _ in range(12):
+        worker.intake._take()
+        worker.intake._trying = False
+
+    assert jobs == []  # places that are given back are no reason to ask at once
+    assert pauses[:4] == [0.1, 0.2, 0.4, 0.8]
+    assert pauses[-1] == last
+    monkeypatch.undo()
+    worker.intake.wake()
     client.stop()

@@ -20,6 +20,8 @@ from resonate.errors import (
 )
 from resonate.testing import World
 
+pytestmark = pytest.mark.usefixtures("place")
+
 METHODS = ["run", "begin_run", "rpc", "begin_rpc"]
 
 
@@ -421,6 +423,28 @@ def test_arguments_that_do_not_fit_are_refused_at_the_call_with_the_signature(
 
     assert "(ctx: 'Context', x: 'int', y: 'int' = 1, *, z: 'int' = 0)" in str(raised.value)
     assert not_there(client, "x")
+
+
+def named_like_ours(ctx: Context, self: int, func: int = 0) -> int:
+    return self + func
+
+
+def test_parameters_may_be_called_like_those_of_our_methods(client: Resonate) -> None:
+    function = client.register(named_like_ours)
+
+    @client.register
+    def program(ctx: Context) -> Generator[Any, Any, Any]:
+        here = yield ctx.run(named_like_ours, self=1, func=2)
+        begun = yield ctx.begin_run(named_like_ours, self=1, func=2)
+        there = yield ctx.rpc(named_like_ours, self=1, func=2)
+        there_begun = yield ctx.begin_rpc(named_like_ours, self=1, func=2)
+        return here + (yield begun) + there + (yield there_begun)
+
+    assert client.run("a", program) == 12
+    assert client.run("b", named_like_ours, self=1) == 1
+    assert client.begin_rpc("c", named_like_ours, self=1).result() == 1
+    assert function.run("d", self=1, func=2) == 3
+    assert function.begin_rpc("e", self=1, func=2).result() == 3
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -14,6 +14,8 @@ from resonate import Context, Resonate
 from resonate.errors import EncodeError, FunctionNotFound, ResonateStoreError, ResonateTimedoutError
 from resonate.testing import World, WorldClient
 
+pytestmark = pytest.mark.usefixtures("place")
+
 MINUTE = 60_000
 
 

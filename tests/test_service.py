@@ -9,7 +9,15 @@ import pytest
 
 from resonate.clock import SettableClock
 from resonate.errors import StorageUnavailable
-from resonate.protocol.requests import PromiseCreate, PromiseGet, Response
+from resonate.protocol.requests import (
+    PromiseCreate,
+    PromiseGet,
+    PromiseRegisterCallback,
+    PromiseSettle,
+    Response,
+    TaskCreate,
+    TaskSuspend,
+)
 from resonate.service.lane import BATCH, Call
 from resonate.service.service import Service
 from resonate.storage.memory import MemoryStorage
@@ -157,3 +165,19 @@ def test_more_calls_than_fit_one_transaction_are_all_answered() -> None:
     service.handle_all(calls)
 
     assert {answer.status for call in calls for answer in call.answers} == {200}
+
+
+def test_an_offer_that_nobody_took_is_made_to_the_whole_group() -> None:
+    """Whoever suspended the task last has had its chance: it may be gone without anybody knowing."""
+    clock = SettableClock(0)
+    service = Service(MemoryStorage(), clock)
+    root = PromiseCreate("w", 10**12, tags={"resonate:target": "poll://any@g"})
+    service.handle([TaskCreate("p", 1000, root), PromiseCreate("e", 10**12, tags={"resonate:external": "true"})])
+    service.handle([TaskSuspend("w", 1, (PromiseRegisterCallback("e", "w"),)), PromiseSettle("e", "resolved")])
+
+    assert [send.prefer for send in service.storage.outbox()] == ["p"]
+
+    clock.set(30_000)
+    service.tick()
+
+    assert [send.prefer for send in service.storage.outbox()] == [None]

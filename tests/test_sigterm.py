@@ -49,7 +49,8 @@ client.start()
 def tell(worker):
     while not worker.stopped:
         threading.Event().wait(0.002)
-    print("stopping", flush=True)
+    sys.stdout.write("stopping\\n")  # at once as a whole: another thread prints too
+    sys.stdout.flush()
 
 threading.Thread(target=tell, args=(client._core.started(),), daemon=True).start()
 if how == "serve":
@@ -58,7 +59,8 @@ if how == "serve":
 try:
     client.run("a", aorder if how == "async" else order)
 except BaseException as error:
-    print(type(error).__name__, flush=True)
+    sys.stdout.write(type(error).__name__ + "\\n")
+    sys.stdout.flush()
 threading.Event().wait(20)
 """
 

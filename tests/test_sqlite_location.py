@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from resonate import Resonate
+from resonate.errors import UsageError
 from resonate.storage.sqlite.location import BUSY_TIMEOUT, Location, parse
 
 
@@ -32,12 +33,33 @@ def test_options_follow_the_question_mark() -> None:
     assert (location.synchronous, location.busy_timeout) == ("normal", 250)
 
 
+def test_a_link_names_what_it_leads_to_though_that_is_not_there_yet(tmp_path: Path) -> None:
+    (tmp_path / "link.db").symlink_to(tmp_path / "app.db")
+
+    assert parse(f"sqlite:///{tmp_path}/link.db") == parse(f"sqlite:///{tmp_path}/app.db")
+
+
+def test_a_pid_is_alone_on_a_file_by_whatever_name(tmp_path: Path) -> None:
+    (tmp_path / "link.db").symlink_to(tmp_path / "app.db")
+    first = Resonate(url=f"sqlite:///{tmp_path}/link.db?synchronous=off", pid="p")
+    second = Resonate(url=f"sqlite:///{tmp_path}/app.db?synchronous=off", pid="p")
+    first.start()
+
+    with pytest.raises(UsageError, match="'p'"):
+        second.start()
+
+    first.stop()
+    assert sorted(os.listdir(tmp_path)) == ["app.db", "app.db-lock", "link.db"]
+
+
 REFUSED = {
     "sqlite://": "names no file. Leave the url out",
     "sqlite:///": "names no file. Leave the url out",
     "sqlite:///:memory:": "names no file. Leave the url out",
     "sqlite://app.db": r"names a host \(app.db\), but a file has none: write sqlite:///app.db",
     "sqlite:///data/": "does not name a file",
+    "sqlite:x.db": r"too few slashes: write 'sqlite:///x\.db' for x\.db",
+    "sqlite:/x.db": r"too few slashes: write 'sqlite:////x\.db' for /x\.db",
     "sqlite:///a.db#1": "write it as %23",
     "sqlite:///a.db?sync=full": "unknown option 'sync'; known are synchronous, busy_timeout",
     "sqlite:///a.db?synchronous=extra": "synchronous must be one of full, normal, off, got 'extra'",

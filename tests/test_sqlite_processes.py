@@ -124,7 +124,7 @@ def test_whoever_has_written_queues_behind_those_who_waited(tmp_path: Path) -> N
     ours.acquire()
     waiting = threading.Thread(target=other)
     waiting.start()
-    while not ours._waits[0]:
+    while not ours._shared[0]:
         os.sched_yield()
     ours.release()
     ours.acquire()
@@ -139,11 +139,11 @@ def test_whoever_has_written_queues_behind_those_who_waited(tmp_path: Path) -> N
 
 def test_a_hint_left_by_a_dead_waiter_stops_nobody(tmp_path: Path) -> None:
     lock = WriteLock(str(tmp_path))
-    lock._waits[0] = 1
+    lock._shared[0] = 1
 
     lock.acquire()
 
-    assert lock._waits[0] == 0
+    assert lock._shared[0] == 0
     lock.release()
     lock.close()
 

@@ -12,19 +12,17 @@ from typing import Any
 import pytest
 
 from resonate import Resonate
-from resonate.errors import ExecutionStopped, ResonateShutdownError, ResonateTimedoutError
+from resonate.errors import ExecutionStopped, ResonateShutdownError, ResonateTimedoutError, StorageUnavailable
 from resonate.retry_policies import Constant, Never
-from resonate.testing import World, WorldClient
+from resonate.testing import WorldClient
 from resonate.worker import worker as worker_module
-from tests.homes import Home, until
+from tests import places
+from tests.homes import Home, every_home, until
 
-pytest_plugins = ["resonate.testing.fixtures"]
+pytestmark = pytest.mark.usefixtures("place")
 
 Program = Callable[..., Any]
 
-homes = pytest.mark.parametrize(
-    ("kind", "evict"), [("threads", False), ("threads", True), ("world", False), ("world", True)]
-)
 RAN: list[str] = []
 
 
@@ -58,7 +56,7 @@ async def awaits(ctx: Any) -> Any:
 # ---- warm and evicted ----------------------------------------------------------------------------
 
 
-@homes
+@every_home
 @pytest.mark.parametrize("func", [waits, awaits])
 def test_a_function_goes_on_where_it_waited_and_no_step_runs_twice(kind: str, evict: bool, func: Program) -> None:
     with Home(kind, evict) as home:
@@ -118,7 +116,7 @@ def mapped(ctx: Any) -> Any:
     return (yield ctx.map(remote, ["x"], limit=1))[0]
 
 
-@homes
+@every_home
 @pytest.mark.parametrize(
     "func",
     [
@@ -145,7 +143,7 @@ def test_whatever_waits_for_a_remote_call_is_suspended_and_goes_on(kind: str, ev
         assert sorted(RAN) in (["x"], ["own", "x"], ["a", "x"])
 
 
-@homes
+@every_home
 def test_the_outcome_of_what_was_awaited_may_be_a_failure(kind: str, evict: bool) -> None:
     def program(ctx: Any) -> Any:
         try:
@@ -162,7 +160,7 @@ def test_the_outcome_of_what_was_awaited_may_be_a_failure(kind: str, evict: bool
         assert handle.result() == "refused"
 
 
-@homes
+@every_home
 def test_many_waits_one_after_the_other(kind: str, evict: bool) -> None:
     def program(ctx: Any) -> Any:
         for n in range(5):
@@ -180,7 +178,7 @@ def test_many_waits_one_after_the_other(kind: str, evict: bool) -> None:
         assert RAN == ["0", "1", "2", "3", "4"]
 
 
-@homes
+@every_home
 def test_several_promises_may_be_settled_in_any_order(kind: str, evict: bool) -> None:
     def program(ctx: Any) -> Any:
         promises = []
@@ -217,7 +215,7 @@ def test_a_promise_that_is_settled_in_time_is_not_waited_for(resonate: WorldClie
 
 
 def test_another_worker_goes_on_where_a_stopped_one_left_off() -> None:
-    with World() as world:
+    with places.world() as world:
         first, second = world.client(), world.client()
         first.register(waits)
         second.register(waits)
@@ -240,7 +238,7 @@ def test_a_warm_frame_is_replayed_when_another_worker_ran_in_between() -> None:
             yield (yield ctx.promise(id=name))
         return "done"
 
-    with World() as world:
+    with places.world() as world:
         first, second = world.client(ttl=5), world.client(ttl=5)
         for client in (first, second):
             client.register(program)
@@ -531,7 +529,7 @@ def test_non_retryable_exceptions_and_policies_of_steps_hold_after_a_replay() ->
         assert RAN == ["fails", "fails"]
 
 
-@homes
+@every_home
 def test_a_deadline_that_passes_while_suspended_reaches_the_caller(kind: str, evict: bool) -> None:
     def program(ctx: Any) -> Any:
         yield (yield ctx.promise())
@@ -544,3 +542,31 @@ def test_a_deadline_that_passes_while_suspended_reaches_the_caller(kind: str, ev
         with pytest.raises(ResonateTimedoutError) as caught:
             handle.result(10)
         assert caught.value.promise_id == "p"
+
+
+def test_a_write_that_fails_just_before_a_function_waits_is_not_its_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor can the task be given back: the storage is away until the lease has run out."""
+    with Resonate(ttl=1) as client:
+        worker = client._core.started()
+        monkeypatch.setattr(worker.endings, "release", lambda *held: None)
+        about_to_wait = threading.Event()
+
+        def program(ctx: Any) -> Any:
+            RAN.append("code")
+            if len(RAN) == 1:
+                worker.held["p"].writing.acquire()  # as if another thread were at a write
+                about_to_wait.set()
+            yield ctx.sleep(0.01)
+            return "done"
+
+        client.register(program)
+        handle = client.begin_run("p", program)
+        about_to_wait.wait(20)
+        held = worker.held["p"]
+        until(lambda: held.closing)
+        worker.endings.abandon(held, StorageUnavailable("the disk is full"))
+        held.writing.release()
+
+        assert handle.result(20) == "done"
+        assert RAN == ["code", "code"]
+        until(lambda: not worker.held and not worker.warm)

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from resonate import Resonate
-from resonate.errors import ResonateTimedoutError
+from resonate.errors import ResonateTimedoutError, StorageUnavailable
+from resonate.protocol.requests import PromiseGet, Request, Response
 from resonate.retry_policies import Constant
 from resonate.testing import World, WorldClient
+from resonate.worker import tenure
 from tests.homes import until
 
-pytest_plugins = ["resonate.testing.fixtures"]
+pytestmark = pytest.mark.usefixtures("place")
 
 Program = Callable[..., Any]
 
@@ -71,6 +73,35 @@ def test_the_deadline_of_a_root_reaches_its_caller(
     assert resonate.promises.get("p").timedout
 
 
+@pytest.mark.parametrize("kind", ["generator", "async"])
+def test_a_function_is_told_of_a_deadline_of_its_step_while_that_is_still_busy(kind: str) -> None:
+    told = threading.Event()
+    was_told: list[bool] = []
+
+    def busy(ctx: Any) -> None:
+        was_told.append(told.wait(20))
+
+    def generator(ctx: Any) -> Any:
+        try:
+            yield ctx.run(busy).options(timeout=0.3)
+        except ResonateTimedoutError:
+            told.set()
+
+    async def function(ctx: Any) -> None:
+        try:
+            await ctx.run(busy).options(timeout=0.3)  # after the first beat
+        except ResonateTimedoutError:
+            told.set()
+
+    chosen: Any = generator if kind == "generator" else function
+    with Resonate() as client:
+        client.register(chosen)
+        client.run("p", chosen)
+        until(lambda: bool(was_told))
+
+    assert was_told == [True]
+
+
 @pytest.mark.parametrize("timeout", [0, 0.0])
 def test_a_timeout_of_zero_is_a_timeout(resonate: WorldClient, timeout: float) -> None:
     resonate.register(sleeps)
@@ -106,6 +137,41 @@ def test_the_caller_is_told_while_a_step_is_still_busy(func: str) -> None:
         assert seen.wait(10)
         over.set()
         assert client.promises.get("p").timedout
+
+
+def test_a_deadline_that_cannot_be_seen_to_have_passed_is_looked_at_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tenure, "AGAIN", 0.0)
+    asked: list[int] = []
+    over = threading.Event()
+
+    def plain(ctx: Any) -> None:
+        assert over.wait(20)
+
+    with Resonate() as client:
+        client.register(plain)
+        handle = client.begin_run("p", plain)
+        worker = client._core.started()
+        network = worker.network
+        send = network.send
+
+        def cut_off(requests: Sequence[Request], **how: Any) -> list[Response]:
+            if list(requests) == [PromiseGet("p")]:
+                asked.append(1)
+                if len(asked) <= 2:
+                    raise StorageUnavailable("the database is away")
+            return send(requests, **how)
+
+        monkeypatch.setattr(network, "send", cut_off)
+        worker.tenure._passed(worker.held["p"])  # by the clock of this process
+        until(lambda: len(asked) >= 3)
+        over.set()
+        handle.result(20)
+
+    said = [record for record in caplog.records if "cannot be seen yet, trying again" in record.getMessage()]
+    assert len(said) == 2
+    assert not any(record.exc_info for record in caplog.records)
 
 
 def test_what_comes_after_the_deadline_has_no_effect() -> None:

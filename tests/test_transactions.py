@@ -10,14 +10,17 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy
+from sqlalchemy.orm import Session
 
-from resonate import Context, Resonate
+from resonate import Context, Handle, Resonate
 from resonate.errors import IdConflict, NotSupported, ResonateStoreError, TransactionTooLong, UsageError
 from resonate.protocol.requests import PromiseSettle
 from resonate.retry_policies import Constant, Never
@@ -435,14 +438,125 @@ def test_a_run_begun_in_a_transaction_that_is_rolled_back_never_was(client: Reso
 
 def test_where_no_transaction_is_open_one_is_begun(client: Resonate, path: str) -> None:
     client.register(ship)
-    database = sqlite3.connect(path, isolation_level=None)
+    database = sqlite3.connect(path)
 
     handle = client.begin_run_in(database, "s", ship, "a")
     assert database.in_transaction
+    database.commit()
+
+    assert handle.result(10) == "shipped a"
+    database.close()
+
+
+def test_where_the_program_ends_transactions_by_itself_it_has_to_begin_them_too(client: Resonate, path: str) -> None:
+    client.register(ship)
+    database = sqlite3.connect(path, isolation_level=None)
+
+    with pytest.raises(UsageError, match=r"autocommit mode outside of a transaction.*Execute BEGIN IMMEDIATE"):
+        client.begin_run_in(database, "s", ship, "a")
+    database.execute("BEGIN IMMEDIATE")  # none is open
+    handle = client.begin_run_in(database, "s", ship, "a")
     database.execute("COMMIT")
 
     assert handle.result(10) == "shipped a"
     database.close()
+
+
+def test_nothing_is_left_open_where_nothing_was_begun(client: Resonate, path: str) -> None:
+    client.register(ship)
+    client.run("s", ship, "a")
+    database = sqlite3.connect(path)
+
+    with pytest.raises(IdConflict):
+        client.begin_run_in(database, "s", ship, "other")
+    assert not database.in_transaction
+    client.begin_run_in(database, "s", ship, "a")
+    assert not database.in_transaction
+
+    database.close()
+
+
+def test_a_transaction_that_the_program_has_begun_stays_open_though_nothing_comes_of_it(
+    client: Resonate, path: str
+) -> None:
+    client.register(ship)
+    client.run("s", ship, "a")
+    database = sqlite3.connect(path)
+    insert(database, "a", 1)
+
+    with pytest.raises(IdConflict):
+        client.begin_run_in(database, "s", ship, "other")
+    client.begin_run_in(database, "s", ship, "a")
+    database.commit()
+
+    assert rows(path) == [("a", 1)]
+    database.close()
+
+
+def test_a_transaction_ends_when_its_connection_is_dropped(client: Resonate, path: str) -> None:
+    client.register(ship)
+    client.start()
+
+    def forget() -> Handle[Any]:
+        database = sqlite3.connect(path)
+        insert(database, "a", 1)
+        return client.begin_run_in(database, "s", ship, "a")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # of newer Pythons: that it was not closed
+        handle = forget()
+        with pytest.raises(ResonateStoreError, match="rolled back"):
+            handle.result(20)
+
+    assert rows(path) == []
+    assert client.run("s", ship, "b") == "shipped b"
+
+
+def test_a_run_is_begun_with_a_session_and_with_a_connection_of_sqlalchemy(client: Resonate, path: str) -> None:
+    client.register(ship)
+    client.start()
+    engine = sqlalchemy.create_engine(f"sqlite:///{path}")
+
+    with Session(engine) as session, session.begin():
+        session.execute(sqlalchemy.text("INSERT INTO orders VALUES ('a', 1)"))
+        one = client.begin_run_in(session, "s1", ship, "a")
+    with engine.begin() as connection:
+        two = client.begin_run_in(connection, "s2", ship, "b")
+    with Session(engine) as session:
+        lost = client.begin_run_in(session, "s3", ship, "c")
+        session.rollback()
+
+    assert (one.result(20), two.result(20)) == ("shipped a", "shipped b")
+    with pytest.raises(ResonateStoreError, match="rolled back"):
+        lost.result(20)
+    assert rows(path) == [("a", 1)]
+    engine.dispose()
+
+
+def test_a_step_that_asks_for_a_session_of_sqlalchemy_gets_one_in_its_transaction(client: Resonate, path: str) -> None:
+    def step(session: Session, fails: bool) -> int:
+        add = sqlalchemy.text("INSERT INTO orders VALUES (:id, 1)")
+        session.execute(add, {"id": "a"})
+        with session.begin_nested() as nested:
+            session.execute(add, {"id": "undone"})
+            nested.rollback()
+        client.begin_run_in(session, f"ship-{fails}", ship, "a")
+        if fails:
+            raise LookupError("nothing of it")
+        return len(session.execute(sqlalchemy.text("SELECT * FROM orders")).all())
+
+    def order(ctx: Context, fails: bool) -> Generator[Any, Any, int]:
+        return (yield ctx.transaction(step, fails).options(retry_policy=Never()))  # type: ignore[no-any-return]
+
+    client.register(ship)
+    client.register(order)
+
+    with pytest.raises(LookupError):
+        client.run("o1", order, True)
+    assert rows(path) == []
+    assert client.run("o2", order, False) == 1
+    assert rows(path) == [("a", 1)]
+    assert client.get("ship-False").result(20) == "shipped a"
 
 
 def test_a_step_of_a_transaction_may_begin_runs_with_its_connection(client: Resonate, path: str) -> None:
@@ -474,7 +588,6 @@ def test_joining_a_run_from_a_transaction_and_conflicts(client: Resonate, path: 
     assert client.begin_run_in(database, "s", ship, "a").result(10) == "shipped a"
     with pytest.raises(IdConflict):
         client.begin_run_in(database, "s", ship, "other")
-    database.rollback()
     database.close()
 
 

@@ -24,6 +24,7 @@ import pytest
 from resonate.encoders import Base64Encoder, CombinedEncoder, HeaderEncoder, JsonEncoder
 from resonate.errors import DecodeError, EncodeError
 from resonate.values import carry, decode, encode, fitting
+from tests.homes import named
 
 HEADER = "resonate:py"
 T = TypeVar("T")
@@ -228,7 +229,7 @@ CARRIED: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("value", CARRIED, ids=repr)
+@pytest.mark.parametrize("value", CARRIED, ids=named)
 def test_a_value_comes_back_with_its_type_and_a_live_run_sees_the_same(value: Any) -> None:
     data, headers, seen = carry(value, Any, "result of f")
     replayed = decode(data, headers)
@@ -240,7 +241,7 @@ def test_a_value_comes_back_with_its_type_and_a_live_run_sees_the_same(value: An
     assert encode(value, "result of f") == (data, headers)
 
 
-@pytest.mark.parametrize("value", CARRIED, ids=repr)
+@pytest.mark.parametrize("value", CARRIED, ids=named)
 def test_the_data_is_always_plain_json(value: Any) -> None:
     data, _ = encode([value], "result of f")
 
@@ -769,7 +770,7 @@ WAYS: list[Callable[[Any], Any]] = [lambda v: v, lambda v: [v], lambda v: {"k": 
 
 
 @pytest.mark.parametrize("wrap", WAYS)
-@pytest.mark.parametrize("value", CARRIED, ids=repr)
+@pytest.mark.parametrize("value", CARRIED, ids=named)
 def test_a_value_comes_back_inside_of_any_container(value: Any, wrap: Callable[[Any], Any]) -> None:
     wrapped = wrap(value)
     data, headers, seen = carry(wrapped, Any, "r")

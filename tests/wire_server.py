@@ -40,7 +40,7 @@ from resonate.service.service import Service, Subscription
 from resonate.storage.memory import MemoryStorage
 
 Fault = Literal[
-    "cut before", "cut after", "cut within", "500", "503", "502 after", "garbage", "silence", "wrong corrId"
+    "cut before", "cut after", "cut within", "404", "500", "503", "502 after", "garbage", "silence", "wrong corrId"
 ]
 
 SWEEP = 0.3
@@ -251,7 +251,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         kinds = [envelope["kind"] for envelope in body["requests"]] if self.path == "/batch" else [body["kind"]]
         fault = owner.note(kinds, dict(self.headers.items()), body)
-        if fault in ("cut before", "500", "503", "garbage", "silence"):
+        if fault in ("cut before", "404", "500", "503", "garbage", "silence"):
             self._fail(fault)
             return
         if self.path == "/":
@@ -333,7 +333,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
             case "502 after":
                 self._reply(502, b"Bad Gateway", "text/plain")
-            case "500" | "503":
+            case "404" | "500" | "503":
                 self._reply(int(fault), b"trouble", "text/plain")
 
     def _reply(self, status: int, body: bytes, type: str = "application/json") -> None:

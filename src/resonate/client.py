@@ -7,9 +7,8 @@ import logging
 import math
 import os
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from contextvars import copy_context
 from datetime import timedelta
 from functools import partial
@@ -32,8 +31,8 @@ from resonate.handle import LONGEST_WAIT
 from resonate.network.base import Network
 from resonate.network.embedded import EmbeddedNetwork
 from resonate.options import Options
-from resonate.protocol import validation
-from resonate.protocol.records import ACQUIRED, PENDING, SCOPE, TARGET, Promise, Value
+from resonate.protocol import pauses, validation
+from resonate.protocol.records import ACQUIRED, HALTED, PENDING, SCOPE, TARGET, Promise, Value
 from resonate.protocol.requests import (
     PromiseCreate,
     PromiseGet,
@@ -45,6 +44,7 @@ from resonate.protocol.requests import (
     ScheduleGet,
     TaskContinue,
     TaskCreate,
+    TaskGet,
     TaskRelease,
 )
 from resonate.retry_policies import seconds
@@ -54,11 +54,14 @@ from resonate.settings import Settings
 from resonate.storage.base import Storage
 from resonate.storage.drivers import driver_connection
 from resonate.storage.memory import MemoryStorage
+from resonate.storage.sqlite.location import absent
 from resonate.stores import PromiseClient, ScheduleClient, network_for
 from resonate.worker.held import Completion, Held
 from resonate.worker.intake import root_of
 from resonate.worker.lineage import CURRENT
+from resonate.worker.observer import Observer
 from resonate.worker.pool import Pool
+from resonate.worker.room import Place
 from resonate.worker.standing import standing
 from resonate.worker.worker import Worker
 
@@ -102,9 +105,12 @@ class Client:
         self._forks = _forks
         self._starting = threading.Lock()
         self._worker: Worker | None = None
+        self._observers: list[Observer] = []
         self._service: Service | None = None
         self._stopped = False
         self._bound: asyncio.AbstractEventLoop | None = None
+        self._bound_thread = 0
+        """The thread on which that loop runs."""
         self._warned = False
         self._warned_of_colon = False
         self._io: ThreadPoolExecutor | None = None
@@ -155,9 +161,16 @@ class Client:
                     self._io.shutdown(wait=False)
 
     def bind(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Have async functions run on `loop`, if the client has not started yet."""
+        """Have async functions run on `loop`, which runs on this thread, if the client has not started yet."""
         if self._worker is None:
-            self._bound = loop
+            self._bound, self._bound_thread = loop, threading.get_ident()
+
+    def observe(self, observer: Observer) -> None:
+        """Have `observer` told of what happens here, from the start if the client has not started yet."""
+        with self._starting:
+            self._observers.append(observer)
+            if self._worker is not None:
+                self._worker.observe(observer)
 
     def registered(self) -> None:
         """A function was registered: tasks that lacked one may run now."""
@@ -180,25 +193,20 @@ class Client:
         """Resolve and encode a root call; see `roots.resolve`."""
         return resolve(self.shared, self.settings.group, func, args, kwargs, opts, remote=remote)
 
-    @asynccontextmanager
-    async def in_turn(self) -> AsyncIterator[None]:
-        """Wait without blocking until an execution may be begun, which is then to be done in the block."""
+    async def place(self) -> Place:
+        """A place for an execution that is to be begun, waited for without blocking."""
         worker = self.started()
-        if not worker.full or _inside():
-            yield
-            return
+        if _inside():
+            return Place(None)
         await worker.room.wait_async()
-        try:
-            yield
-        finally:
-            worker.room.next()
+        return self._placed(worker)
 
     @property
     def inline(self) -> bool:
         """Whether requests are answered without I/O, so that an event loop may wait for the answers."""
         return self._store is None and self.settings.url is None
 
-    async def off_loop(self, job: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    async def off_loop(self, job: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
         """Call `job`, which may block for I/O, without blocking the loop."""
         if self.inline:
             return job(*args, **kwargs)
@@ -211,26 +219,38 @@ class Client:
         """`begin` for an event loop."""
         if remote:
             return await self.off_loop(self.begin, id, call, opts, remote=True, lend=False)
-        async with self.in_turn():
-            return await self.off_loop(self.begin, id, call, opts, remote=False, lend=False, admitted=True)
+        place = await self.place()
+        try:
+            return await self.off_loop(self.begin, id, call, opts, remote=False, lend=False, place=place)
+        finally:
+            place.give_back()
 
     def begin(
-        self, id: str, call: RootCall, opts: Options, *, remote: bool, lend: bool, admitted: bool = False
+        self, id: str, call: RootCall, opts: Options, *, remote: bool, lend: bool, place: Place | None = None
     ) -> Completion:
         """Create the promise of a root call, or join the one that is there.
 
         With `lend` the caller's thread drives the execution as far as it goes before this
-        returns; otherwise a thread of the pool does. Waits for room unless `admitted`.
+        returns; otherwise a thread of the pool does. Waits for room unless there is a `place` for it.
 
         Raises:
             IdConflict: `id` belongs to another call.
             CapacityError: there is no room, and waiting would block the loop that is to make it.
         """
         worker = self.started()
-        if len(worker.held) >= worker.max_concurrent and not remote and not admitted and not _inside():
-            return self._begin_in_turn(worker, id, call, opts, lend)
+        if place is None:
+            place = Place(None) if remote or _inside() else self._wait_for_place(worker)
+        try:
+            return self._begin(worker, id, call, opts, remote, lend, place)
+        finally:
+            place.give_back()
+
+    def _begin(
+        self, worker: Worker, id: str, call: RootCall, opts: Options, remote: bool, lend: bool, place: Place
+    ) -> Completion:
         create = self._create(id, call, opts)
         request: Request = create if remote else TaskCreate(worker.network.pid, worker.ttl_ms, create, preload=False)
+        asked = worker.clock()
         answer = worker.network.send((request,))[0]
         if answer.status in (409, 422):  # somebody else holds it, or it was created by hand, without a task
             answer = worker.network.send((PromiseGet(id),))[0]
@@ -240,8 +260,10 @@ class Client:
         if promise.state != PENDING:
             worker.watch.settled(promise)
         elif answer.task is not None and answer.task.state == ACQUIRED:
-            self._drive(worker, id, call, opts, answer, lend)
-        elif id not in worker.held and id not in worker.warm:
+            self._drive(worker, id, call, opts, answer, asked, lend, place)
+        elif id in worker.warm:
+            worker.watch.suspended()
+        elif id not in worker.held:
             worker.watch.listen(completion)
         return completion
 
@@ -259,26 +281,37 @@ class Client:
             )
         worker = self.started()
         create = self._create(id, call, opts)
-        (answer,), is_open = worker.network.write_in(connection, (create,))
-        promise = self._check(create, opts, answer)
+        (answer,), pending = worker.network.write_in(
+            connection, (create,), lambda answers: self._check(create, opts, answers[0])
+        )
+        promise = answer.promise
+        assert promise is not None, "checked"
         returns = call.signature.returns if call.signature is not None else Any
         if promise.state != PENDING:
             completion = Completion(id, returns, opts)
             completion.complete(outcome_of(promise, returns, opts))
             return completion
-        return worker.watch.uncommitted(id, returns, opts, is_open)
+        return worker.watch.uncommitted(id, returns, opts, pending)
 
-    def _begin_in_turn(self, worker: Worker, id: str, call: RootCall, opts: Options, lend: bool) -> Completion:
-        if worker.loop.bound_to(asyncio._get_running_loop()):
-            raise CapacityError(
-                f"{worker.max_concurrent} executions run (max_concurrent), and to wait here would block the loop "
-                "that they need: write `await r.aio.begin_run(...)`"
-            )
-        worker.room.wait()
+    def _wait_for_place(self, worker: Worker) -> Place:
+        if not worker.room.keep():
+            if worker.loop.bound_to(asyncio._get_running_loop()):
+                raise CapacityError(
+                    f"{worker.max_concurrent} executions run (max_concurrent), and to wait here would block the loop "
+                    "that they need: write `await r.aio.begin_run(...)`"
+                )
+            worker.room.wait()
+        return self._placed(worker)
+
+    def _placed(self, worker: Worker) -> Place:
+        """The place that is kept, unless the client was stopped meanwhile."""
+        place = Place(worker.room)
         try:
-            return self.begin(id, call, opts, remote=False, lend=lend, admitted=True)
-        finally:
-            worker.room.next()
+            self.started()
+        except BaseException:
+            place.give_back()
+            raise
+        return place
 
     def define_schedule(self, id: str, cron: str, call: RootCall, opts: Options) -> None:
         """Create the schedule; the same definition joins, another one replaces what is there.
@@ -301,19 +334,14 @@ class Client:
             raise ValueError(problem)
         known = network.send((ScheduleGet(id),))[0].schedule
         if known is not None:
-            if (known.cron, known.promise_id, known.promise_timeout, known.promise_param, known.promise_tags) == (
-                create.cron,
-                create.promise_id,
-                create.promise_timeout,
-                create.promise_param,
-                create.promise_tags,
-            ):
+            if pauses.is_same(known, create):
                 _LOG.info("schedule %s is defined already; joined", id)
                 return
             _LOG.warning(
                 "schedule %s had another definition (%s, next at %d); replaced", id, known.cron, known.next_run_at
             )
             network.send((ScheduleDelete(id),))
+            create = pauses.as_paused_as(known, create)
         network.send((create,))
 
     def exists(self, id: str) -> None:
@@ -333,23 +361,40 @@ class Client:
         worker = self.started()
         promise = worker.network.send((PromiseGet(id),))[0].promise
         if promise is not None and promise.state != PENDING:  # who waits here has it before it is gone
-            worker.settled_elsewhere(promise)
+            worker.endings.settled_elsewhere(promise)
         worker.network.purge(id)
 
     # ---- for handles --------------------------------------------------------------------------------------
 
     def subscribe(self, id: str) -> Completion:
         """Begin to wait for the promise `id`."""
+        return self._subscribe(id, Any, Options())
+
+    def _subscribe(self, id: str, returns: Any, options: Options) -> Completion:
         worker = self.started()
         known = id in worker.watch.completions
-        completion = worker.watch.expect(id)
+        completion = worker.watch.expect(id, returns, options)
         if not known:
             worker.watch.listen(completion)
         return completion
 
+    def look_again(self, halted: Completion) -> Completion:
+        """What to wait for after `halted`: the same while its execution is halted, and once that was resumed, anew."""
+        worker = self._worker
+        if worker is None or worker.stopped:
+            return halted
+        task = worker.network.send((TaskGet(halted.id),))[0].task
+        if task is not None and task.state == HALTED:
+            return halted
+        return self._subscribe(halted.id, halted.returns, halted.options)
+
     async def asubscribe(self, id: str) -> Completion:
         """`subscribe` for an event loop."""
         return await self.off_loop(self.subscribe, id)
+
+    async def alook_again(self, halted: Completion) -> Completion:
+        """`look_again` for an event loop."""
+        return await self.off_loop(self.look_again, halted)
 
     def owns_loop(self, loop: asyncio.AbstractEventLoop | None) -> bool:
         """Whether our async functions run on `loop`."""
@@ -387,7 +432,7 @@ class Client:
         from resonate.inspection.steering import cancel_below  # only for those who cancel
 
         cancel_below(worker.network.send, promise)
-        worker.settled_elsewhere(promise)
+        worker.endings.settled_elsewhere(promise)
 
     def inspector(self) -> Inspector:
         """What answers questions about executions."""
@@ -431,7 +476,9 @@ class Client:
             make_context=partial(Context, _shared=self.shared),
         )
         if self._bound is not None:
-            worker.loop.bind(self._bound)
+            worker.loop.bind(self._bound, self._bound_thread)
+        for observer in self._observers:
+            worker.observe(observer)
         worker.start()
         if settings.url is not None:
             signals.watch(self._told_to_end)
@@ -450,7 +497,10 @@ class Client:
         elif origin != id and not self._warned_of_colon:
             self._warned_of_colon = True
             _LOG.warning("root id %r holds a ':'; servers of the newer dialect refuse it, use '-' or '.' instead", id)
-        return creation(id, call, opts, worker.network.now(), origin)
+        create = creation(id, call, opts, worker.network.now(), origin)
+        if worker.observer is not None:
+            create.tags.update(worker.observer.root_tags())
+        return create
 
     def _check(self, create: PromiseCreate, opts: Options, answer: Response) -> Promise:
         """The promise that was created or joined.
@@ -473,7 +523,17 @@ class Client:
         if answer.task is not None and answer.task.state == ACQUIRED:
             self.started().network.send((TaskRelease(answer.task.id, answer.task.version),))
 
-    def _drive(self, worker: Worker, id: str, call: RootCall, opts: Options, answer: Response, lend: bool) -> None:
+    def _drive(
+        self,
+        worker: Worker,
+        id: str,
+        call: RootCall,
+        opts: Options,
+        answer: Response,
+        asked: float,
+        lend: bool,
+        place: Place,
+    ) -> None:
         assert answer.promise is not None
         assert answer.task is not None
         if answer.task.version > 1:  # it waited for a worker and may have run before: replay it from its records
@@ -484,11 +544,12 @@ class Client:
             assert call.func is not None
             assert call.signature is not None
             root = root_of(answer.promise, call.name, call.func, call.version, call.signature, call.args, {}, opts)
-            held: Held | None = worker.hold(answer.promise, answer.task.version, answer.preload, root)
+            held: Held | None = worker.hold(answer.promise, answer.task.version, answer.preload, root, asked=asked)
         else:
-            held = worker.intake.acquired(answer, opts)
+            held = worker.intake.acquired(answer, asked, opts)
         if held is None:
             return
+        place.give_back()  # it is held now
         if held.execution.starting:  # an async function needs no thread
             worker.loop.pump(held)
         elif lend:
@@ -520,18 +581,20 @@ def open_service(settings: Settings) -> Service:
 
     Raises:
         ResonateStoreError: the storage cannot be opened.
-        UsageError: another live process goes by our pid.
+        UsageError: another live process goes by our pid, or nothing is there and nothing is to be made.
     """
     storage: Storage
     clock: Clock = SystemClock()
     if settings.database is not None:
         from resonate.storage.postgres.storage import PostgresStorage  # brings psycopg: only for those who ask for it
 
-        storage = PostgresStorage(settings.database)
+        storage = PostgresStorage(settings.database, make=settings.make)
         clock = storage.clock
     elif settings.file is not None:
         from resonate.storage.sqlite.storage import SqliteStorage  # brings sqlite3: only for those who ask for it
 
+        if not settings.make and not os.path.exists(settings.file.path):
+            raise absent(settings.file.path)
         storage = SqliteStorage(settings.file)
     else:
         storage = MemoryStorage()

@@ -13,7 +13,8 @@ from typing import Any, Final, TypeVar
 from msgspec import Struct
 
 from resonate.dependencies import Dependencies
-from resonate.errors import NotSupported, UsageError
+from resonate.errors import NotSupported, UnfitArguments, UnfitValue, UsageError
+from resonate.execution.begin import loosely
 from resonate.execution.call import PLAIN, Call
 from resonate.execution.commands import (
     LFC,
@@ -33,8 +34,8 @@ from resonate.execution.execution import Execution
 from resonate.logger import Logger
 from resonate.options import Options
 from resonate.registry import Registry
-from resonate.retry_policies import LONGEST, Never
-from resonate.signatures import Signature, check_function, describe
+from resonate.retry_policies import LONGEST, Never, figure
+from resonate.signatures import Signature, check_function, describe, unwrapped
 from resonate.values import digest, encode
 
 T = TypeVar("T")
@@ -80,7 +81,7 @@ class Shared:
         known = self._registered.get(id(func))
         if known is not None and known[0] is func:
             return known[1]
-        function = getattr(func, "func", func)
+        function = unwrapped(func)
         found = self.registry.known(function) if type(function) is FunctionType else None
         if found is None:
             return None
@@ -212,7 +213,7 @@ class Context(Struct, frozen=True, eq=False, repr_omit_defaults=True):
 
     # ---- calls --------------------------------------------------------------------------------
 
-    def run(self, func: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> Any:
+    def run(self, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> Any:
         """Call `func` in this process as a durable step; gives its value.
 
         Args:
@@ -226,11 +227,11 @@ class Context(Struct, frozen=True, eq=False, repr_omit_defaults=True):
         """
         return self._local(LFC, func, args, kwargs)
 
-    def begin_run(self, func: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> Any:
+    def begin_run(self, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> Any:
         """Begin `func` as a durable step; gives a `Promise` at once. See `run`."""
         return self._local(LFI, func, args, kwargs)
 
-    def rpc(self, func: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> Any:
+    def rpc(self, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> Any:
         """Have a worker run `func`; gives its value.
 
         Args:
@@ -243,11 +244,11 @@ class Context(Struct, frozen=True, eq=False, repr_omit_defaults=True):
         """
         return self._remote(RFC, func, args, kwargs)
 
-    def begin_rpc(self, func: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> Any:
+    def begin_rpc(self, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> Any:
         """Have a worker run `func`; gives a `Promise` at once. See `rpc`."""
         return self._remote(RFI, func, args, kwargs)
 
-    def detached(self, func: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> Any:
+    def detached(self, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> Any:
         """Have a worker run `func` on its own: not waited for, not bound to our deadline."""
         return self._remote(Detached, func, args, kwargs)
 
@@ -263,15 +264,15 @@ class Context(Struct, frozen=True, eq=False, repr_omit_defaults=True):
             duration: seconds, or a timedelta; zero or less continues at once.
 
         Raises:
-            TypeError: something else.
-            ValueError: no number, or too long to be an instant.
+            UnfitArguments: something else (a TypeError).
+            UnfitValue: (a ValueError) no number, or too long to be an instant.
         """
         wait = duration.total_seconds() if isinstance(duration, timedelta) else duration
         if isinstance(wait, bool) or not isinstance(wait, int | float):
-            raise TypeError(f"sleep takes seconds (int or float) or a timedelta, got {type(duration).__name__}")
+            raise UnfitArguments(f"sleep takes seconds (int or float) or a timedelta, got {type(duration).__name__}")
         if not wait <= LONGEST:
-            raise ValueError(f"sleep takes at most {LONGEST:.0f} seconds, got {wait}")
-        return self._issue(Sleep(float(wait), _place(1), self._opts))
+            raise UnfitValue(f"sleep takes at most {LONGEST:.0f} seconds, got {figure(wait)}")
+        return self._issue(Sleep(float(max(wait, -LONGEST)), _place(1), self._opts))
 
     def promise(
         self,
@@ -295,7 +296,7 @@ class Context(Struct, frozen=True, eq=False, repr_omit_defaults=True):
         encoded, headers = encode(data, "data of ctx.promise()", encoder=opts.encoder)
         return self._issue(Latent(encoded, headers, digest((data,), {}), _place(1), opts))
 
-    def transaction(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def transaction(self, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Run a step in the transaction that also stores its result: what it changes happens exactly once.
 
         `func(connection, *args, **kwargs)` is a plain function; `connection` is a
@@ -321,7 +322,9 @@ class Context(Struct, frozen=True, eq=False, repr_omit_defaults=True):
             )
         func, name, version, signature = self._shared.local(func)
         if signature.kind != PLAIN:
-            raise TypeError(f"ctx.transaction({name}): {name} must be a plain function, not {_ARTICLE[signature.kind]}")
+            raise UnfitArguments(
+                f"ctx.transaction({name}): {name} must be a plain function, not {_ARTICLE[signature.kind]}"
+            )
         signature.bind(args, kwargs)
         return self._issue(
             Transacted(func, args, kwargs, name, version, signature, digest(args, kwargs), _place(1), self._opts)
@@ -370,7 +373,7 @@ class Context(Struct, frozen=True, eq=False, repr_omit_defaults=True):
         work = list(items)
         for name, given in (("limit", limit), ("min_successful", min_successful)):
             if given is not None and (isinstance(given, bool) or not isinstance(given, int)):
-                raise TypeError(f"map({name}={given!r}): {name} must be `int | None`, got {type(given).__name__}")
+                raise UnfitArguments(f"map({name}={given!r}): {name} must be `int | None`, got {type(given).__name__}")
         if limit is not None and limit < 1:
             raise UsageError(f"map(limit={limit}): at least one call must run at a time")
         if min_successful is not None and not 1 <= min_successful <= len(work):
@@ -493,7 +496,7 @@ class Context(Struct, frozen=True, eq=False, repr_omit_defaults=True):
             )
         call.count += 1
         command.number(f"{call.prefix}{call.count}")
-        call.loose = command if call.loose is None else (call.loose, command)
+        call.loose = command if call.loose is None else loosely(call.loose, command)
         return command
 
 

@@ -11,6 +11,8 @@ from threading import Lock
 from types import MappingProxyType
 from typing import Any
 
+from resonate.errors import UnfitArguments
+
 
 class Dependencies:
     """Objects by name, or by their class. Safe to use from several threads."""
@@ -53,7 +55,7 @@ class Dependencies:
         if isinstance(name, str):
             return self._by_name.get(name, default)
         if not isinstance(name, type):
-            raise TypeError(f"the name of a dependency must be `str` or a class, got {type(name).__name__}")
+            raise UnfitArguments(f"the name of a dependency must be `str` or a class, got {type(name).__name__}")
         with self._lock:
             if name in self._by_type:
                 return self._by_type[name]

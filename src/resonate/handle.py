@@ -27,6 +27,9 @@ LONGEST_WAIT: Final = 1e9
 class Completion(Protocol):
     """What a handle waits for: the outcome of one promise, once it is durable."""
 
+    halted: bool
+    """Whether the outcome is that the execution was halted."""
+
     def wait(self, timeout: float | None) -> bool:
         """Block for at most `timeout` seconds; whether the outcome is there."""
 
@@ -45,6 +48,12 @@ class Client(Protocol):
 
     async def asubscribe(self, id: str) -> Completion:
         """`subscribe` for an event loop."""
+
+    def look_again(self, halted: Any) -> Completion:
+        """What to wait for after `halted`: the same while its execution is halted, and once that was resumed, anew."""
+
+    async def alook_again(self, halted: Any) -> Completion:
+        """`look_again` for an event loop."""
 
     def may_block(self, method: str, instead: str) -> None:
         """Raise if blocking here would stop the loop that has to bring the result."""
@@ -92,7 +101,10 @@ class Handle(Generic[R]):
         return self._id
 
     def done(self) -> bool:
-        """Whether the outcome is known here; never blocks for long."""
+        """Whether `result` answers at once; never blocks for long.
+
+        So it is also once this client was stopped, whatever became of the execution: `result` says so.
+        """
         if self._creation is not None and not self._creation.done():
             return False
         return self._subscribed().wait(0)
@@ -131,7 +143,7 @@ class Handle(Generic[R]):
     def resume(self) -> None:
         """Have a halted execution go on, after the cause was mended: it is replayed by a worker of its group.
 
-        Its result comes to a handle of its own: `r.get(id).result()`.
+        Its result comes to the next `result()` or `await`.
 
         Raises:
             ResonateStoreError: 100.404, there is no such execution.
@@ -196,6 +208,8 @@ class Handle(Generic[R]):
             yield from self.created().__await__()
         if self._completion is None:
             self._completion = yield from self._client.asubscribe(self._id).__await__()
+        elif self._completion.halted:
+            self._completion = yield from self._client.alook_again(self._completion).__await__()
         completion = self._completion
         if not completion.wait(0):
             self._client.check_process()
@@ -208,7 +222,8 @@ class Handle(Generic[R]):
 
     def _not_done(self, timeout: float | timedelta | None, patience: float | None) -> TimeoutError:
         why = self._client.standing(self._id, ASKS_FOR) if patience is None or patience >= ASKS_FROM else ""
-        text = f"{self._id} is not done after {timeout} s; it goes on, call result() again to wait longer"
+        waited = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+        text = f"{self._id} is not done after {waited} s; it goes on, call result() again to wait longer"
         return TimeoutError(f"{text}. So far {why}" if why else text)
 
     def _subscribed(self) -> Completion:
@@ -222,6 +237,8 @@ class Handle(Generic[R]):
             self._completion = self._creation.result()
         if self._completion is None:
             self._completion = self._client.subscribe(self._id)
+        elif self._completion.halted:
+            self._completion = self._client.look_again(self._completion)
         return self._completion
 
     def __repr__(self) -> str:

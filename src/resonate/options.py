@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final, Protocol
 from msgspec import Struct
 from msgspec.structs import replace
 
-from resonate.errors import InvalidId
+from resonate.errors import InvalidId, UnfitArguments, UnfitValue
 from resonate.retry_policies import Exponential, Never, RetryPolicy, seconds
 
 
@@ -91,13 +91,13 @@ class Options(Struct, frozen=True):
             **given: None leaves an option as it is.
 
         Raises:
-            TypeError: an option that is unknown or not offered here, or of a wrong type.
-            ValueError: a value that cannot be.
+            UnfitArguments: an option that is unknown or not offered here, or of a wrong type (a TypeError).
+            UnfitValue: a value that cannot be (a ValueError).
         """
         changes: dict[str, Any] = {}
         for name, value in given.items():
             if name not in names:
-                raise TypeError(_unexpected(name, names))
+                raise UnfitArguments(_unexpected(name, names))
             if value is not None:
                 changes[name] = _CHECKS[name](value)
         return replace(self, **changes) if changes else self
@@ -106,7 +106,8 @@ class Options(Struct, frozen=True):
         """The idempotency key of the promise `id`: the id itself unless one was asked for.
 
         Raises:
-            TypeError: the user's function gave something other than a str.
+            UnfitArguments: the user's function gave something other than a str (a TypeError).
+            UnfitValue: what it gave cannot be stored (a ValueError).
         """
         key = self.idempotency_key
         if key is None:
@@ -114,8 +115,12 @@ class Options(Struct, frozen=True):
         if not isinstance(key, str):
             key = key(id)
             if not isinstance(key, str):
-                raise TypeError(f"idempotency_key: the function gave {type(key).__name__} for {id!r}, not `str`")
-        return key
+                raise UnfitArguments(f"idempotency_key: the function gave {type(key).__name__} for {id!r}, not `str`")
+            if not _storable(key):
+                raise UnfitValue(
+                    f"idempotency_key: what the function gave for {id!r}, {key[:80]!r}, {_UNSTORABLE}; give other text"
+                )
+        return plain(key)
 
     def policy_for(self, func: Any, kind: str, leaf: bool = False) -> RetryPolicy:
         """The retry policy of a call.
@@ -127,7 +132,7 @@ class Options(Struct, frozen=True):
                 repeats nothing but itself.
 
         Raises:
-            TypeError: the user's function returned something that is no policy.
+            UnfitArguments: the user's function returned something that is no policy (a TypeError).
         """
         policy = self.retry_policy
         if policy is None:
@@ -136,9 +141,12 @@ class Options(Struct, frozen=True):
             return policy
         chosen = policy(func)
         if not isinstance(chosen, RetryPolicy):
-            raise TypeError(f"retry_policy: the function gave {type(chosen).__name__}, which has no next(attempt)")
+            raise UnfitArguments(f"retry_policy: the function gave {type(chosen).__name__}, which has no next(attempt)")
         return chosen
 
+
+plain: Final = str.__str__
+"""Text as a `str` and no subclass of it, which nothing below can be relied on to write."""
 
 EXPONENTIAL: Final = Exponential()
 NEVER: Final = Never()
@@ -153,31 +161,40 @@ def _unexpected(name: str, names: frozenset[str]) -> str:
 def _encoder(value: Any) -> Any:
     if callable(getattr(value, "encode", None)) and callable(getattr(value, "decode", None)):
         return value
-    raise TypeError(f"encoder must have encode(obj) and decode(obj), got {type(value).__name__}")
+    raise UnfitArguments(f"encoder must have encode(obj) and decode(obj), got {type(value).__name__}")
 
 
 def _idempotency_key(value: Any) -> Any:
-    if isinstance(value, str) or callable(value):
+    if isinstance(value, str):
+        if not _storable(value):
+            raise UnfitValue(f"idempotency_key {value[:80]!r} {_UNSTORABLE}; give other text")
+        return plain(value)
+    if callable(value):
         return value
-    raise TypeError(f"idempotency_key must be `str | Callable[[str], str]`, got {type(value).__name__}")
+    raise UnfitArguments(f"idempotency_key must be `str | Callable[[str], str]`, got {type(value).__name__}")
 
 
 def _retry_policy(value: Any) -> Any:
     if not isinstance(value, type) and (callable(getattr(value, "next", None)) or callable(value)):
         return value
     hint = f": write {value.__name__}()" if isinstance(value, type) else ""
-    raise TypeError(f"retry_policy must be `RetryPolicy | Callable`, got {_named(value)}{hint}")
+    raise UnfitArguments(f"retry_policy must be `RetryPolicy | Callable`, got {_named(value)}{hint}")
 
 
 def _tags(value: Any) -> dict[str, str]:
     if not isinstance(value, Mapping):
-        raise TypeError(f"tags must be `dict[str, str]`, got {type(value).__name__}")
+        raise UnfitArguments(f"tags must be `dict[str, str]`, got {type(value).__name__}")
     for key, tag in value.items():
         if not isinstance(key, str) or not isinstance(tag, str):
-            raise TypeError(f"tags must be `dict[str, str]`, got {type(key).__name__} {key!r}: {type(tag).__name__}")
+            raise UnfitArguments(
+                f"tags must be `dict[str, str]`, got {type(key).__name__} {key!r}: {type(tag).__name__}"
+            )
         if not _storable(key + tag):
-            raise ValueError(f"tag {key!r} holds a NUL or a lone surrogate, which cannot be stored")
-    return dict(value)
+            raise UnfitValue(f"tag {key!r} {_UNSTORABLE}")
+    return {plain(key): plain(tag) for key, tag in value.items()}
+
+
+_UNSTORABLE: Final = "holds a NUL or a lone surrogate, which cannot be stored"
 
 
 def _storable(text: str) -> bool:
@@ -190,28 +207,30 @@ def _storable(text: str) -> bool:
 
 def _target(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"target must be `str`, got {type(value).__name__}")
+        raise UnfitArguments(f"target must be `str`, got {type(value).__name__}")
     if not value:
-        raise ValueError("target must name a group or an address, got an empty string")
+        raise UnfitValue("target must name a group or an address, got an empty string")
     if any(character.isspace() or character == "\0" for character in value):
-        raise ValueError(f"target {value!r} holds a space or NUL, which no group and no address has")
-    return value
+        raise UnfitValue(f"target {value!r} holds a space or NUL, which no group and no address has")
+    return plain(value)
 
 
 def _version(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"version must be `int`, got {type(value).__name__}")
+        raise UnfitArguments(f"version must be `int`, got {type(value).__name__}")
     if value < 0:
-        raise ValueError(f"version must be greater than or equal to zero, got {value}")
+        raise UnfitValue(f"version must be greater than or equal to zero, got {value}")
     return value
 
 
 def _id(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"id must be `str`, got {type(value).__name__}")
+        raise UnfitArguments(f"id must be `str`, got {type(value).__name__}")
     if not value or "\0" in value:
         raise InvalidId(value, "an id is not empty and holds no NUL")
-    return value
+    if not _storable(value):
+        raise InvalidId(value, "an id is text that UTF-8 can write")
+    return plain(value)
 
 
 def _exceptions(value: Any) -> tuple[type[BaseException], ...]:
@@ -220,13 +239,13 @@ def _exceptions(value: Any) -> tuple[type[BaseException], ...]:
         classes = tuple(classes)
         if all(isinstance(each, type) and issubclass(each, BaseException) for each in classes):
             return classes
-    raise TypeError(f"non_retryable_exceptions must be `tuple[type[Exception], ...]`, got {_named(value)}")
+    raise UnfitArguments(f"non_retryable_exceptions must be `tuple[type[Exception], ...]`, got {_named(value)}")
 
 
 def _flag(name: str) -> Callable[[Any], bool]:
     def check(value: Any) -> bool:
         if not isinstance(value, bool):
-            raise TypeError(f"{name} must be `bool`, got {type(value).__name__}")
+            raise UnfitArguments(f"{name} must be `bool`, got {type(value).__name__}")
         return value
 
     return check

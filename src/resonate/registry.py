@@ -11,7 +11,7 @@ from threading import Lock
 from typing import Any
 
 from resonate.errors import FunctionNotFound
-from resonate.signatures import check_function
+from resonate.signatures import check_function, check_runnable
 
 Found = tuple[str, Callable[..., Any], int]
 
@@ -38,8 +38,9 @@ class Registry:
 
         Raises:
             TypeError: `func` cannot be called, or a name or version of a wrong type.
-            ValueError: no function, a lambda without a name, a version below 1, or the name
-                and version, or the function itself, are registered already.
+            ValueError: no function, one that takes no context, an async generator function, a lambda
+                without a name, a version below 1, or the name and version, or the function itself,
+                are registered already.
         """
         func = check_function(func)
         if name is not None and not isinstance(name, str):
@@ -50,9 +51,10 @@ class Registry:
             raise ValueError(f"version must be greater than zero, got {version}")
         if not name and func.__name__ == "<lambda>":
             raise ValueError("name required when registering a lambda function")
-        name = name or func.__name__
+        name = str.__str__(name or func.__name__)
         if "\0" in name or not _is_text(name):
             raise ValueError(f"name {name[:80]!r} holds a NUL or a lone surrogate, which cannot be stored")
+        check_runnable(func)
         found = (name, func, version)
         with self._lock:
             versions = self._by_name.setdefault(name, {})
@@ -108,7 +110,7 @@ class Registry:
         if not isinstance(func, str):
             return self.get(func, version)
         found = self._newest.get(func) if version == 0 else self._by_name.get(func, {}).get(version)
-        return found if found is not None else (func, None, version or 1)
+        return found if found is not None else (str.__str__(func), None, version or 1)
 
     def read_with(self, name: str, encoder: Any) -> None:
         """Have calls of `name` that come from elsewhere read with `encoder`."""

@@ -22,6 +22,7 @@ from resonate.stores import PromiseClient, Schedule, ScheduleClient
 
 if TYPE_CHECKING:
     from resonate.inspection import Call, Page
+    from resonate.worker.observer import Observer
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -39,14 +40,15 @@ class Resonate:
         url: where state lives; None keeps it in the memory of this process.
         auth: (user, password) for HTTP basic auth.
         token: bearer token; wins over `auth`.
-        group: the group this client takes tasks of.
+        group: the group this client takes tasks of; left at "default" it is what RESONATE_GROUP says.
         pid: names this process; default random.
         ttl: lease of a task it runs, whole seconds.
         log_level: of `ctx.logger`, a number or a name.
         workers: threads for plain functions and generators; 0 or None for one per core, at most 32.
         store, message_source: your own, instead of `url`; give both.
         dependencies, registry: containers to share with other clients.
-        max_concurrent: executions run at the same time; `begin_run` waits beyond it.
+        max_concurrent: executions run at the same time; `begin_run` waits beyond it. Left as it is,
+            RESONATE_MAX_CONCURRENT counts.
         retention: seconds (or timedelta) for which finished executions are kept, `math.inf` for
             ever; default 7 days in a file, for ever in memory. After that an id starts anew. Of
             several clients on one file the one with the shortest decides.
@@ -93,7 +95,7 @@ class Resonate:
         shared = Shared(
             Registry() if registry is None else registry,
             Dependencies() if dependencies is None else dependencies,
-            group,
+            settings.group,
             settings.log_level,
             database=settings.file is not None or settings.database is not None,
         )
@@ -137,7 +139,8 @@ class Resonate:
             A `Function`: callable like `func`, with `run`, `begin_run`, `rpc`, `begin_rpc`.
 
         Raises:
-            ValueError: not a function, a lambda without a name, a version below 1, or registered already.
+            ValueError: not a function, one that takes no context, an async generator function, a lambda
+                without a name, a version below 1, or registered already.
             TypeError: not callable, or a wrong type of name or version.
         """
         if name is not None and not isinstance(name, str):
@@ -177,6 +180,17 @@ class Resonate:
         copy._opts = self._opts.merged(Options.CLIENT, **given)
         return copy
 
+    def observe(self, observer: Observer) -> None:
+        """Have `observer` told what executions, attempts and writes of this client do: for traces and metrics.
+
+        `resonate.telemetry` has two, `Tracing` (OpenTelemetry) and `Metrics` (Prometheus). May be called
+        several times, best before the client starts.
+
+        Args:
+            observer: a `resonate.telemetry.Observer`.
+        """
+        self._core.observe(observer)
+
     def set_dependency(self, name: str, obj: Any) -> None:
         """Make `obj` available to functions as `ctx.dependencies[name]`.
 
@@ -193,14 +207,14 @@ class Resonate:
     # ---- executions ------------------------------------------------------------------------------------
 
     @overload
-    def run(self, id: str, func: Callable[..., Generator[Any, Any, R]], *args: Any, **kwargs: Any) -> R: ...
+    def run(self, /, id: str, func: Callable[..., Generator[Any, Any, R]], *args: Any, **kwargs: Any) -> R: ...
     @overload
-    def run(self, id: str, func: Callable[..., Coroutine[Any, Any, R]], *args: Any, **kwargs: Any) -> R: ...
+    def run(self, /, id: str, func: Callable[..., Coroutine[Any, Any, R]], *args: Any, **kwargs: Any) -> R: ...
     @overload
-    def run(self, id: str, func: Callable[..., R], *args: Any, **kwargs: Any) -> R: ...
+    def run(self, /, id: str, func: Callable[..., R], *args: Any, **kwargs: Any) -> R: ...
     @overload
-    def run(self, id: str, func: str, *args: Any, **kwargs: Any) -> Any: ...
-    def run(self, id: str, func: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> Any:
+    def run(self, /, id: str, func: str, *args: Any, **kwargs: Any) -> Any: ...
+    def run(self, /, id: str, func: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> Any:
         """Run a registered function to its end, once per `id`, and return its result.
 
         The first call with an `id` starts the function here. Every later call, from any
@@ -228,17 +242,17 @@ class Resonate:
 
     @overload
     def begin_run(
-        self, id: str, func: Callable[..., Generator[Any, Any, R]], *args: Any, **kwargs: Any
+        self, /, id: str, func: Callable[..., Generator[Any, Any, R]], *args: Any, **kwargs: Any
     ) -> Handle[R]: ...
     @overload
     def begin_run(
-        self, id: str, func: Callable[..., Coroutine[Any, Any, R]], *args: Any, **kwargs: Any
+        self, /, id: str, func: Callable[..., Coroutine[Any, Any, R]], *args: Any, **kwargs: Any
     ) -> Handle[R]: ...
     @overload
-    def begin_run(self, id: str, func: Callable[..., R], *args: Any, **kwargs: Any) -> Handle[R]: ...
+    def begin_run(self, /, id: str, func: Callable[..., R], *args: Any, **kwargs: Any) -> Handle[R]: ...
     @overload
-    def begin_run(self, id: str, func: str, *args: Any, **kwargs: Any) -> Handle[Any]: ...
-    def begin_run(self, id: str, func: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> Any:
+    def begin_run(self, /, id: str, func: str, *args: Any, **kwargs: Any) -> Handle[Any]: ...
+    def begin_run(self, /, id: str, func: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> Any:
         """Start a registered function and return a handle once its promise is durable; see `run`.
 
         On the loop of this client's async functions it returns at once where durable means
@@ -247,15 +261,17 @@ class Resonate:
         return self._start(id, func, args, kwargs, self._opts, remote=False)
 
     def begin_run_in(
-        self, connection: Any, id: str, func: Callable[..., Any] | str, *args: Any, **kwargs: Any
+        self, connection: Any, id: str, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any
     ) -> Handle[Any]:
         """Start a function in your own database transaction: it exists if and only if that commits.
 
         Args:
             connection: `sqlite3.Connection` or `psycopg.Connection` to the file or database that
                 this client's state is in, or a session or connection of SQLAlchemy over one. If
-                no transaction is open on it, one is begun. Commit it soon: nobody else can write
-                to a file meanwhile.
+                no transaction is open on it, one is begun; in autocommit mode begin it yourself.
+                Commit it soon: nobody else can write to a file meanwhile, and whoever asks for
+                `id` in PostgreSQL waits. It is not kept from being closed when you drop it, and is
+                rolled back then.
             id, func, *args, **kwargs: as in `run`; any worker of the group may run it.
 
         Returns:
@@ -268,20 +284,20 @@ class Resonate:
             IdConflict: `id` belongs to another call.
             StorageUnavailable: another program holds the file.
         """
-        check_id(id)
+        id = check_id(id)
         core = self._core
         call = core.call(func, args, kwargs, self._opts, remote=True)
         return Handle(id, core, core.begin_in(connection, id, call, self._opts))
 
     @overload
-    def rpc(self, id: str, func: Callable[..., Generator[Any, Any, R]], *args: Any, **kwargs: Any) -> R: ...
+    def rpc(self, /, id: str, func: Callable[..., Generator[Any, Any, R]], *args: Any, **kwargs: Any) -> R: ...
     @overload
-    def rpc(self, id: str, func: Callable[..., Coroutine[Any, Any, R]], *args: Any, **kwargs: Any) -> R: ...
+    def rpc(self, /, id: str, func: Callable[..., Coroutine[Any, Any, R]], *args: Any, **kwargs: Any) -> R: ...
     @overload
-    def rpc(self, id: str, func: Callable[..., R], *args: Any, **kwargs: Any) -> R: ...
+    def rpc(self, /, id: str, func: Callable[..., R], *args: Any, **kwargs: Any) -> R: ...
     @overload
-    def rpc(self, id: str, func: str, *args: Any, **kwargs: Any) -> Any: ...
-    def rpc(self, id: str, func: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> Any:
+    def rpc(self, /, id: str, func: str, *args: Any, **kwargs: Any) -> Any: ...
+    def rpc(self, /, id: str, func: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> Any:
         """Have a worker of the target group run a function, once per `id`; return its result.
 
         As `run`, but any worker may take it, and a name needs no registration here. The
@@ -291,17 +307,17 @@ class Resonate:
 
     @overload
     def begin_rpc(
-        self, id: str, func: Callable[..., Generator[Any, Any, R]], *args: Any, **kwargs: Any
+        self, /, id: str, func: Callable[..., Generator[Any, Any, R]], *args: Any, **kwargs: Any
     ) -> Handle[R]: ...
     @overload
     def begin_rpc(
-        self, id: str, func: Callable[..., Coroutine[Any, Any, R]], *args: Any, **kwargs: Any
+        self, /, id: str, func: Callable[..., Coroutine[Any, Any, R]], *args: Any, **kwargs: Any
     ) -> Handle[R]: ...
     @overload
-    def begin_rpc(self, id: str, func: Callable[..., R], *args: Any, **kwargs: Any) -> Handle[R]: ...
+    def begin_rpc(self, /, id: str, func: Callable[..., R], *args: Any, **kwargs: Any) -> Handle[R]: ...
     @overload
-    def begin_rpc(self, id: str, func: str, *args: Any, **kwargs: Any) -> Handle[Any]: ...
-    def begin_rpc(self, id: str, func: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> Any:
+    def begin_rpc(self, /, id: str, func: str, *args: Any, **kwargs: Any) -> Handle[Any]: ...
+    def begin_rpc(self, /, id: str, func: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> Any:
         """Have a worker run a function and return a handle once its promise is durable; see `rpc`."""
         return self._start(id, func, args, kwargs, self._opts, remote=True)
 
@@ -312,7 +328,7 @@ class Resonate:
             TypeError, InvalidId: `id` cannot be one.
             ResonateStoreError: 100.404 if there is none.
         """
-        check_id(id)
+        id = check_id(id)
         self._core.started()
         self._core.exists(id)
         return Handle(id, self._core)
@@ -346,18 +362,9 @@ class Resonate:
             ValueError: there is no such state, or the cursor is of no page of ours.
             ResonateStoreError: the service cannot search, or is out of reach.
         """
-        self._core.may_block("r.list()", "await asyncio.to_thread(r.list)")
-        return self._core.inspector().executions(
-            state=state,
-            function=function,
-            group=group,
-            tags=tags,
-            prefix=prefix,
-            since=None if since is None else int(since.timestamp() * 1000),
-            until=None if until is None else int(until.timestamp() * 1000),
-            limit=limit,
-            cursor=cursor,
-        )
+        self._core.may_block("r.list()", "await r.aio.list()")
+        wanted = (state, function, group, tags, prefix, _millis(since), _millis(until), limit, cursor)
+        return _list(self._core, *wanted)
 
     def purge(self, id: str) -> None:
         """Delete a finished execution now, with everything below it: the next call of `id` starts anew.
@@ -370,11 +377,12 @@ class Resonate:
             UsageError: it is still pending (cancel it first), or part of another; nothing was deleted.
             NotSupported: the client has a `store` of your own.
         """
-        check_id(id)
+        id = check_id(id)
         self._core.purge(id)
 
     def schedule(
         self,
+        /,
         id: str,
         func: Callable[..., Any] | str,
         cron: str,
@@ -400,7 +408,7 @@ class Resonate:
         """
         if (not callable(func) and callable(cron)) or (_looks_like_cron(func) and not _looks_like_cron(cron)):
             func, cron = cron, func
-        check_id(id)
+        id = check_id(id)
         if not isinstance(cron, str):
             raise TypeError(f"cron must be `str`, got {type(cron).__name__}")
         core, opts = self._core, self._opts.merged(Options.CLIENT, timeout=timeout, version=version)
@@ -474,7 +482,7 @@ class Resonate:
         core.may_block(
             "run()" if not remote else "rpc()", "await r.aio.run(...)" if not remote else "await r.aio.rpc(...)"
         )
-        check_id(id)
+        id = check_id(id)
         call = core.call(func, args, kwargs, opts, remote=remote)
         completion = core.begin(id, call, opts, remote=remote, lend=opts.timeout is None)
         if completion.outcome is None:
@@ -482,7 +490,7 @@ class Resonate:
         return completion.result()
 
     def _start(self, id: str, func: Any, args: Any, kwargs: Any, opts: Options, *, remote: bool) -> Handle[Any]:
-        check_id(id)
+        id = check_id(id)
         core = self._core
         call = core.call(func, args, kwargs, opts, remote=remote)
         loop = asyncio._get_running_loop()
@@ -491,7 +499,7 @@ class Resonate:
         return Handle(id, core, core.begin(id, call, opts, remote=remote, lend=False))
 
     async def _astart(self, id: str, func: Any, args: Any, kwargs: Any, *, remote: bool) -> Handle[Any]:
-        check_id(id)
+        id = check_id(id)
         core, opts = self._core, self._opts
         call = core.call(func, args, kwargs, opts, remote=remote)
         return Handle(id, core, await core.abegin(id, call, opts, remote=remote))
@@ -518,19 +526,19 @@ class Aio:
         """`Resonate.stop`, waiting without blocking the loop."""
         await asyncio.get_running_loop().run_in_executor(None, self._client.stop, timeout)
 
-    async def run(self, id: str, func: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> Any:
+    async def run(self, /, id: str, func: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> Any:
         """`Resonate.run`, awaited."""
         return await (await self.begin_run(id, func, *args, **kwargs))
 
-    async def begin_run(self, id: str, func: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> Handle[Any]:
+    async def begin_run(self, /, id: str, func: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> Handle[Any]:
         """`Resonate.begin_run`; the promise is durable when the handle is returned."""
         return await self._client._astart(id, func, args, kwargs, remote=False)
 
-    async def rpc(self, id: str, func: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> Any:
+    async def rpc(self, /, id: str, func: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> Any:
         """`Resonate.rpc`, awaited."""
         return await (await self.begin_rpc(id, func, *args, **kwargs))
 
-    async def begin_rpc(self, id: str, func: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> Handle[Any]:
+    async def begin_rpc(self, /, id: str, func: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> Handle[Any]:
         """`Resonate.begin_rpc`; the promise is durable when the handle is returned."""
         return await self._client._astart(id, func, args, kwargs, remote=True)
 
@@ -538,13 +546,60 @@ class Aio:
         """`Resonate.get`."""
         return await self._client._core.off_loop(self._client.get, id)
 
+    async def list(
+        self,
+        *,
+        state: str | None = None,
+        function: str | None = None,
+        group: str | None = None,
+        tags: dict[str, str] | None = None,
+        prefix: str = "",
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> Page[Call]:
+        """`Resonate.list`."""
+        core = self._client._core
+        wanted = (state, function, group, tags, prefix, _millis(since), _millis(until), limit, cursor)
+        return await core.off_loop(_list, core, *wanted)
+
     async def purge(self, id: str) -> None:
         """`Resonate.purge`."""
         await self._client._core.off_loop(self._client.purge, id)
 
-    async def schedule(self, id: str, func: Any, cron: str, *args: Any, **kwargs: Any) -> Schedule:
+    async def schedule(self, /, id: str, func: Any, cron: str, *args: Any, **kwargs: Any) -> Schedule:
         """`Resonate.schedule`."""
         return await self._client._core.off_loop(self._client.schedule, id, func, cron, *args, **kwargs)
+
+
+def _list(
+    core: Client,
+    state: str | None,
+    function: str | None,
+    group: str | None,
+    tags: dict[str, str] | None,
+    prefix: str,
+    since: int | None,
+    until: int | None,
+    limit: int,
+    cursor: str | None,
+) -> Page[Call]:
+    return core.inspector().executions(
+        state=state,
+        function=function,
+        group=group,
+        tags=tags,
+        prefix=prefix,
+        since=since,
+        until=until,
+        limit=limit,
+        cursor=cursor,
+    )
+
+
+def _millis(instant: datetime | None) -> int | None:
+    return None if instant is None else int(instant.timestamp() * 1000)
 
 
 def _looks_like_cron(text: object) -> bool:

@@ -16,11 +16,15 @@ from typing import Any, Final, Protocol, runtime_checkable
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
+from resonate.errors import UnfitArguments, UnfitValue
+
 FOR_EVER: Final = sys.maxsize
 """The default of `max_retries`: until the deadline."""
 
 LONGEST: Final = 9_000_000_000_000.0
 """Seconds beyond which an instant in milliseconds may no longer fit 64 bits."""
+
+_DIGITS: Final = 50
 
 
 @runtime_checkable
@@ -39,20 +43,25 @@ def seconds(given: float | timedelta, name: str = "timeout") -> float:
         name: what it is, for the message.
 
     Raises:
-        TypeError: something else (also a bool).
-        ValueError: negative, NaN, infinite, or too long to be an instant.
+        UnfitArguments: something else (also a bool); a TypeError.
+        UnfitValue: negative, NaN, infinite, or too long to be an instant; a ValueError.
     """
     if isinstance(given, timedelta):
         given = given.total_seconds()
     elif isinstance(given, bool) or not isinstance(given, int | float):
-        raise TypeError(f"{name} must be `int | float | timedelta` (seconds), got {type(given).__name__}")
-    if math.isnan(given):
-        raise ValueError(f"{name} must be a number of seconds, got {given}")
+        raise UnfitArguments(f"{name} must be `int | float | timedelta` (seconds), got {type(given).__name__}")
+    if given != given:
+        raise UnfitValue(f"{name} must be a number of seconds, got {given}")
     if given < 0:
-        raise ValueError(f"{name} must be greater than or equal to zero, got {given}")
+        raise UnfitValue(f"{name} must be greater than or equal to zero, got {figure(given)}")
     if given > LONGEST:
-        raise ValueError(f"{name} must be at most {LONGEST:.0f} seconds, got {given}")
+        raise UnfitValue(f"{name} must be at most {LONGEST:.0f} seconds, got {figure(given)}")
     return float(given)
+
+
+def figure(given: Any) -> str:
+    """A number as a message shows it: Python refuses to write very long ones."""
+    return str(given) if isinstance(given, float) or abs(given) < 10**_DIGITS else f"a number of over {_DIGITS} digits"
 
 
 class Exponential(Struct, frozen=True):

@@ -8,17 +8,16 @@ from typing import Any, Final
 from msgspec import Struct
 
 from resonate.context import Shared
-from resonate.errors import DecodeError, IdConflict, InvalidId, ResonateStoreError
+from resonate.errors import DecodeError, IdConflict, InvalidId, ResonateStoreError, UnfitArguments
 from resonate.execution.begin import ID_LIMIT
 from resonate.execution.commands import address
 from resonate.execution.records import CALL_TAG, KEY_TAG, identity, split
-from resonate.function import Function
-from resonate.options import Options
+from resonate.options import Options, plain
 from resonate.protocol.records import BRANCH, ORIGIN, PARENT, SCOPE, TARGET, Promise, Value
 from resonate.protocol.requests import PromiseCreate
 from resonate.retry_policies import to_wire
-from resonate.signatures import Signature, describe
-from resonate.values import decode_call, digest, encode_call
+from resonate.signatures import Signature, describe, unwrapped
+from resonate.values import decode_call, digest, encode_call, retype
 
 SHOWN: Final = 200
 """Characters of a call's arguments that an error shows."""
@@ -73,7 +72,7 @@ def resolve(
             raise TypeError(f"func must be `Callable | str`, got {type(func).__name__}")
         if func == "":
             raise ValueError("func must be a function or the name of one, got an empty string")
-        func = func.func if isinstance(func, Function) else func
+        func = plain(func) if isinstance(func, str) else unwrapped(func)
         find = shared.registry.resolve if remote else shared.registry.get
         name, found, version = find(func, opts.version)
         signature = describe(found) if found is not None else None
@@ -88,6 +87,8 @@ def resolve(
     kept = None
     if signature is not None and not kwargs and headers is None and _unchanged(args, signature):
         kept = args
+    elif signature is not None and signature.annotated and opts.encoder is None:
+        _check_annotations(data, headers, signature)
     return RootCall(name, found, version, signature, data, headers, address(opts.target or group), text, kept)
 
 
@@ -150,8 +151,8 @@ def describe_root(promise: Promise | PromiseCreate, text: str) -> str:
     return f"{name}({arguments}) version {version}"
 
 
-def check_id(id: object) -> None:
-    """Refuse what cannot be the id of a root.
+def check_id(id: object) -> str:
+    """`id`, if it can be the id of a root; as a plain `str`.
 
     Raises:
         TypeError: not a str.
@@ -168,6 +169,19 @@ def check_id(id: object) -> None:
             raise InvalidId(id, "an id is text that UTF-8 can write") from None
     if len(id) * 4 > ID_LIMIT and len(id.encode()) > ID_LIMIT:
         raise InvalidId(id[:80] + "…", f"an id has at most {ID_LIMIT} bytes")
+    return plain(id)
+
+
+def _check_annotations(data: str | None, headers: dict[str, str] | None, signature: Signature) -> None:
+    """Refuse arguments that whoever runs the function could not read back as it declares them.
+
+    Raises:
+        UnfitArguments: which one, and what it should be; a TypeError.
+    """
+    try:
+        retype(decode_call(data, headers), signature)
+    except DecodeError as error:
+        raise UnfitArguments(str(error)) from error
 
 
 def _unchanged(args: tuple[Any, ...], signature: Signature) -> bool:

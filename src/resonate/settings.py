@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import os
-import re
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -21,9 +20,11 @@ from resonate.registry import Registry
 from resonate.retry_policies import seconds
 from resonate.storage.postgres import location as postgres
 from resonate.storage.sqlite import location
+from resonate.urls import shown
 
 THREADS_MAX: Final = 32
 MAX_CONCURRENT: Final = 1000
+GROUP: Final = "default"
 TTL_MAX: Final = 31_536_000
 """Seconds: a lease beyond a year is a mistake of units, and no clock of the system waits for ever."""
 
@@ -47,12 +48,12 @@ class Settings:
     `postgresql:` URL names; `server` is the URL of a server.
     """
 
-    url: str | None
+    url: str | None = field(repr=False)
     file: location.Location | None
     database: postgres.Location | None
-    server: str | None
-    auth: tuple[str, str] | None
-    token: str | None
+    server: str | None = field(repr=False)
+    auth: tuple[str, str] | None = field(repr=False)
+    token: str | None = field(repr=False)
     group: str
     pid: str
     ttl: int
@@ -61,6 +62,8 @@ class Settings:
     max_concurrent: int
     retention: float
     """Seconds for which what is finished is kept; infinite for ever."""
+    make: bool = True
+    """Whether a file or tables that are not there are made; those who only look are told instead."""
 
 
 def check_parts(
@@ -129,9 +132,11 @@ def resolve(
     if token is not None and not isinstance(token, str):
         raise TypeError(f"token must be `str | None`, got {type(token).__name__}")
     if auth is not None and not _is_pair(auth):
-        raise TypeError(f"auth must be a pair (user, password) of `str`, got {auth!r}")
+        raise TypeError(f"auth must be a pair (user, password) of `str`, got {type(auth).__name__}")
     if workers is not None:
         _whole("workers", workers, 0)
+    if max_concurrent == MAX_CONCURRENT and env.get("RESONATE_MAX_CONCURRENT"):
+        max_concurrent = _number("RESONATE_MAX_CONCURRENT", env["RESONATE_MAX_CONCURRENT"])
     _whole("max_concurrent", max_concurrent, 1)
     kept = None if retention is None else _retention(retention)
     url = check_url(url or env.get("RESONATE_URL") or _from_host(env))
@@ -141,6 +146,9 @@ def resolve(
     token = token or env.get("RESONATE_TOKEN") or None
     if token is not None and not _printable(token):
         raise ValueError("token must be printable ASCII without spaces: it is sent in a header")
+    named = env.get("RESONATE_GROUP") if group == GROUP else None
+    if named:
+        _address_part("RESONATE_GROUP", named)
     return Settings(
         url=url,
         file=location.parse(url) if url is not None and urlsplit(url).scheme == "sqlite" else None,
@@ -148,7 +156,7 @@ def resolve(
         server=url if url is not None and urlsplit(url).scheme in SERVER else None,
         auth=tuple(auth) if auth else ((user, env.get("RESONATE_PASSWORD", "")) if user else None),
         token=token,
-        group=group,
+        group=named or group,
         pid=pid or uuid.uuid4().hex,
         ttl=ttl,
         log_level=level_of(log_level),
@@ -156,6 +164,13 @@ def resolve(
         max_concurrent=max_concurrent,
         retention=(math.inf if url is None else RETENTION) if kept is None else kept,
     )
+
+
+def _number(name: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{name} must be a whole number, got {text!r}") from None
 
 
 def check_url(url: str | None) -> str | None:
@@ -167,16 +182,15 @@ def check_url(url: str | None) -> str | None:
     """
     if url is None or url == MEMORY:
         return None
-    shown = _shown(url)
     scheme = urlsplit(url).scheme
     if scheme == "sqlite":
         return url
     if scheme in SERVER:
-        return _check_server(url, shown)
+        return _check_server(url)
     if scheme in postgres.SCHEMES:
         return _check_database(url)
     raise ValueError(
-        f"url {shown!r} is of no known kind; known are sqlite:///FILE, postgresql://..., http(s)://HOST, "
+        f"url {shown(url)!r} is of no known kind; known are sqlite:///FILE, postgresql://..., http(s)://HOST, "
         "or no url at all for the memory of this process"
     )
 
@@ -190,14 +204,17 @@ def _check_database(url: str) -> str:
     return url
 
 
-def _check_server(url: str, shown: str) -> str:
+def _check_server(url: str) -> str:
     try:
         parts = urlsplit(url)
         named = parts.hostname is not None and parts.port != 0
     except ValueError as error:
-        raise ValueError(f"url {shown!r} is no address of a server: {error}") from None
+        why = "a password needs / ? # and @ escaped (%2F %3F %23 %40)" if "@" in url else str(error)
+        raise ValueError(f"url {shown(url)!r} is no address of a server: {why}") from None
     if not named or parts.query or parts.fragment or not _printable(url):
-        raise ValueError(f"url {shown!r} is no address of a server: write http://HOST:PORT or http://HOST:PORT/PATH")
+        raise ValueError(
+            f"url {shown(url)!r} is no address of a server: write http://HOST:PORT or http://HOST:PORT/PATH"
+        )
     return url
 
 
@@ -229,18 +246,14 @@ def _from_host(env: Mapping[str, str]) -> str | None:
             raise ValueError("no port")
     except ValueError as error:
         raise ValueError(
-            f"RESONATE_HOST {_shown(host)!r} and RESONATE_PORT {port!r} make no address: {error}"
+            f"RESONATE_HOST {shown(host)!r} and RESONATE_PORT {port!r} make no address"
+            f"{'' if '@' in host else f': {error}'}"
         ) from None
     return parts.geturl()
 
 
 def _printable(text: str) -> bool:
     return all("!" <= character <= "~" for character in text)
-
-
-def _shown(url: str) -> str:
-    """`url` without its password."""
-    return re.sub(r"(//[^/?#]*?:)[^/?#]*@", r"\1...@", url)
 
 
 def _address_part(name: str, value: object) -> None:

@@ -16,6 +16,8 @@ from types import CodeType, FunctionType, SimpleNamespace
 from typing import Any, Final, Literal
 from weakref import ref
 
+from resonate.errors import UnfitArguments, UnfitValue
+
 Kind = Literal["plain", "generator", "async"]
 
 _VARARGS: Final = 0x04
@@ -84,13 +86,13 @@ class Signature:
         """Check that the arguments fit behind the context.
 
         Raises:
-            TypeError: they do not; names the function and its signature.
+            UnfitArguments: they do not; names the function and its signature (a TypeError).
         """
         if not kwargs and self._fits_from <= len(args) <= self._fits_to:
             return
         problem = self._problem(len(args), kwargs)
         if problem is not None:
-            raise TypeError(f"{self.name}{self.text()}: {problem}")
+            raise UnfitArguments(f"{self.name}{self.text()}: {problem}")
 
     def annotation(self, parameter: int | str) -> Any:
         """The annotation of an argument, by position behind the context or by name; else `Any`."""
@@ -167,23 +169,49 @@ def describe(func: Callable[..., Any]) -> Signature:
     return known
 
 
+def unwrapped(func: Any) -> Any:
+    """The function behind our wrapper of one; anything else as it is."""
+    # a `Function`, which is above this module; a client begins calls too, and is none
+    return getattr(func, "func", func) if hasattr(type(func), "begin_rpc") else func
+
+
 def check_function(func: Any) -> Callable[..., Any]:
     """The Python function behind `func`, which is one or our wrapper of one.
 
     Raises:
-        TypeError: `func` cannot be called.
-        ValueError: a class, a bound method, a partial or another callable object.
+        UnfitArguments: `func` cannot be called (a TypeError).
+        UnfitValue: a class, a bound method, a partial or another callable object (a ValueError).
     """
     if type(func) is FunctionType:
         return func
-    if hasattr(type(func), "begin_rpc"):  # a `Function`, which is above this module
-        return check_function(func.func)
+    function = unwrapped(func)
+    if function is not func:
+        return check_function(function)
     if not callable(func):
-        raise TypeError(f"provided callable must be a function, got {type(func).__name__}")
-    raise ValueError(
+        raise UnfitArguments(f"provided callable must be a function, got {type(func).__name__}")
+    raise UnfitValue(
         f"provided callable must be a function, got {type(func).__name__} {getattr(func, '__name__', '')}".rstrip()
         + ": wrap it in `def`, so that it has a name and a context of its own"
     )
+
+
+def check_runnable(func: Callable[..., Any]) -> None:
+    """Refuse a Python function that no execution could run.
+
+    Raises:
+        UnfitValue: an async generator function, or one that takes no context (a ValueError).
+    """
+    code = func.__code__
+    if code.co_flags & _ASYNC_GENERATOR:
+        raise UnfitValue(
+            f"{func.__name__} is an async generator function, which cannot run durably: write `async def` with `await` "
+            "instead of `yield`, or `def` with `yield`"
+        )
+    if not code.co_argcount and not code.co_flags & _VARARGS:
+        raise UnfitValue(
+            f"{func.__name__}{describe(func).text()} takes no context, which is the first positional argument of a "
+            f"durable function: write `def {func.__name__}(ctx, ...)`"
+        )
 
 
 _KNOWN: Final[dict[int, Signature]] = {}
@@ -246,4 +274,4 @@ def _result_of(annotation: Any, kind: Kind) -> Any:
     return parts[2] if len(parts) == 3 else Any
 
 
-__all__ = ["Kind", "Signature", "check_function", "describe"]
+__all__ = ["Kind", "Signature", "check_function", "check_runnable", "describe", "unwrapped"]

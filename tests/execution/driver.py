@@ -23,9 +23,10 @@ from resonate.execution.call import LATENT, PLAIN, Call
 from resonate.execution.commands import AWAITING, Yieldable
 from resonate.execution.concluding import conclude
 from resonate.execution.coroutine import NOTHING, Outcome, Raised, Returned, advance
+from resonate.execution.elsewhere import pointers
 from resonate.execution.execution import BLOCKED, DONE, OK, Execution
 from resonate.options import Options
-from resonate.protocol.ids import TODAY
+from resonate.protocol.ids import EMBEDDED
 from resonate.protocol.records import ACQUIRED, BRANCH, ORIGIN, PENDING, TARGET, Promise, Value
 from resonate.protocol.requests import (
     PromiseCreate,
@@ -71,7 +72,7 @@ class Machine:
         self.ran: list[str] = []
         self.tags: dict[str, str] = {}
         self.complete = True
-        self.dialect = TODAY
+        self.dialect = EMBEDDED
         self._functions: dict[str, tuple[Callable[..., Any], tuple[Any, ...], Options]] = {}
 
     def now(self) -> int:
@@ -214,7 +215,7 @@ class Run:
                 return "stopped"
             elif (state := execution.rest()) is not None:
                 if state == DONE:
-                    self._write(execution.fulfil)
+                    self._write(lambda: [execution.fulfil()])
                 return state
             elif execution.unwritten:
                 self.flush()
@@ -229,7 +230,7 @@ class Run:
 
     def suspend(self) -> Response:
         """Write what is queued and give the task up; the answer to the suspension."""
-        return self._write(self.execution.suspend)
+        return self._write(lambda: [*pointers(self.execution), self.execution.suspend()])
 
     def wake(self) -> str:
         """The task is acquired again with nobody in between: learn what is settled, go on."""
@@ -254,7 +255,7 @@ class Run:
 
     def flush(self, before_step: bool = False) -> None:
         """Make everything queued durable, or what has to be before a step starts."""
-        if self.execution.outbox:
+        if self.execution.outbox or (self.execution.queued and not before_step):
             self._write(None, before_step)
 
     def release(self) -> None:
@@ -281,7 +282,7 @@ class Run:
     @property
     def queued(self) -> list[str]:
         """What is in the outbox, as `create id` and `settle id`."""
-        return written(self.execution.outbox)
+        return written([*self.execution.lazy.values(), *self.execution.outbox])
 
     # ---- inside ----------------------------------------------------------------------------------
 
@@ -313,6 +314,7 @@ class Run:
             return NOTHING
         self.machine.ran.append(call.id)
         call.context = self.context(call)
+        call.started_at = self.execution.now()
         assert call.func is not None
         try:
             return Returned(call.func(call.context, *call.args, **(call.kwargs or {})))
@@ -326,6 +328,7 @@ class Run:
                 return None, NOTHING
             self.machine.ran.append(call.id)
             call.context = self.context(call)
+            call.started_at = self.execution.now()
             assert call.func is not None
             call.code = call.func(call.context, *call.args, **(call.kwargs or {}))
             resume = NOTHING
@@ -363,13 +366,13 @@ class Run:
         for frame in touched:
             frame.deliver()
 
-    def _write(self, last: Callable[[], Request] | None, before_step: bool = False) -> Response:
+    def _write(self, last: Callable[[], list[Request]] | None, before_step: bool = False) -> Response:
         """Send what is queued, and `last` behind it, until all of it has been answered."""
         execution = self.execution
         while True:
             batch = execution.take(before_step)
             if last is not None:
-                batch.append(last())
+                batch += last()
             self.batches.append(batch)
             answers = self.machine.send(batch, chain=execution.stop is None)
             state = execution.answered(batch, answers)

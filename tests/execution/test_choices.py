@@ -41,6 +41,13 @@ def settle(run: Run, id: str, value: Any = None) -> str:
     return state
 
 
+def test_thousands_of_calls_may_be_made_before_they_are_given_to_a_choice() -> None:
+    def main(ctx: Context) -> Gen:
+        return len((yield ctx.all([ctx.run(double, n) for n in range(3000)])))
+
+    assert Machine().run(main) == 3000
+
+
 # ---- all ---------------------------------------------------------------------------------------
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from resonate.context import Context
 from resonate.execution.execution import REFUSED
-from resonate.protocol.ids import Dialect
-from resonate.protocol.records import TARGET, TIMER
+from resonate.protocol.ids import TODAY, Dialect
+from resonate.protocol.records import BRANCH, ORIGIN, PARENT, TARGET, TIMER
 from resonate.protocol.requests import Response
 from resonate.retry_policies import Constant
 from tests.execution.driver import BLOCKED, DONE, Gen, Machine
@@ -88,13 +88,36 @@ def test_a_long_wait_before_a_retry_is_an_armed_timer_too() -> None:
     assert machine.promise("root.1.r1").tags[TARGET] == "poll://uni@nobody"
 
 
+def test_ids_that_a_program_chose_are_trees_of_their_own_where_the_service_wants_that() -> None:
+    machine = Machine()
+    machine.dialect = TODAY
+
+    def fails(ctx: Context) -> None:
+        raise ValueError("no")
+
+    def below(ctx: Context) -> Gen:
+        yield ctx.run(fails).options(retry_policy=Constant(delay=120, max_retries=1))
+
+    def main(ctx: Context) -> Gen:
+        yield ctx.begin_run(below).options(id="free")
+        yield ctx.run(fails).options(id="other", retry_policy=Constant(delay=120, max_retries=1))
+
+    run = machine.start(main)
+
+    assert run.advance() == BLOCKED
+    run.suspend()
+    for id in ("free", "free.1", "other", "other.r1"):
+        tags = machine.promise(id).tags
+        assert (tags[ORIGIN], tags[BRANCH], tags[PARENT]) == (id, id, id)
+
+
 @pytest.mark.parametrize("status", [400, 413])
 def test_what_a_service_will_never_take_is_refused(status: int) -> None:
     machine = Machine()
     run = machine.start(three_steps)
     while (call := run.execution.next()) is not None:
         run.step(call)
-        if run.execution.outbox:
+        if run.execution.queued:
             break
     batch = run.execution.take()
 

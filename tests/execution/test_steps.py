@@ -220,24 +220,152 @@ def test_the_creation_of_a_local_step_alone_asks_for_no_write() -> None:
 
     run.step(call)
 
-    assert len(execution.outbox) == 1
+    assert run.queued == ["create root:1"]
     assert execution.unwritten == 0
 
 
-def test_steps_begun_together_are_created_together_before_any_of_them_ends() -> None:
-    def root(ctx: Context) -> Gen:
-        one = yield ctx.begin_run(double, 0)
-        two = yield ctx.begin_run(double, 1)
-        three = yield ctx.begin_run(double, 2)
-        return [(yield one), (yield two), (yield three)]
+def three_begun(ctx: Context) -> Gen:
+    one = yield ctx.begin_run(double, 0)
+    two = yield ctx.begin_run(double, 1)
+    three = yield ctx.begin_run(double, 2)
+    return [(yield one), (yield two), (yield three)]
 
-    run = Machine().start(root)
+
+def test_the_creations_of_steps_that_wait_to_start_wait_for_their_results() -> None:
+    run = Machine().start(three_begun)
     run.advance()
 
     assert run.result() == [0, 2, 4]
+    assert [written(batch) for batch in run.batches] == [
+        ["create root:1", "settle root:1"],
+        ["create root:2", "settle root:2"],
+        ["create root:3", "settle root:3", "TaskFulfill root"],
+    ]
+
+
+def test_the_creations_of_steps_that_wait_to_start_are_written_when_everything_is() -> None:
+    run = Machine().start(three_begun)
+    while not run.execution.running and len(run.execution.calls) < 3:
+        call = run.execution.next()
+        assert call is not None
+        run.step(call)
+
+    run.flush()
+
+    assert written(run.batches[0]) == ["create root:1", "create root:2", "create root:3"]
+    assert run.advance() == DONE
+    assert written(run.batches[1]) == ["settle root:1"]
+
+
+def test_a_step_begun_beside_others_may_start_while_their_results_are_unwritten() -> None:
+    run = Machine().start(three_begun)
+    execution = run.execution
+    for _ in range(5):  # the function up to its first wait, and the first step
+        call = execution.next()
+        assert call is not None
+        run.step(call)
+
+    second = execution.beside()
+    assert second is not None
+    run.step(second)
+    third = execution.beside()
+    assert third is not None
+    run.step(third)
+
+    assert (second.id, third.id) == ("root:2", "root:3")
+    assert execution.beside() is None
+    assert (execution.unwritten, execution.pressing) == (3, False)
+    assert run.advance() == DONE
+    assert run.result() == [0, 2, 4]
     assert written(run.batches[0]) == [
-        "create root:1", "create root:2", "create root:3", "settle root:1"
+        "create root:1", "settle root:1", "create root:2", "settle root:2", "create root:3", "settle root:3",
+        "TaskFulfill root",
     ]  # fmt: skip
+
+
+def test_no_step_may_start_once_code_has_gone_on_with_an_unwritten_result() -> None:
+    run = Machine().start(three_begun)
+    execution = run.execution
+    for _ in range(5):
+        call = execution.next()
+        assert call is not None
+        run.step(call)
+
+    function = execution.next()
+    assert function is not None
+    assert function.id == "root"
+    run.step(function)
+
+    pressed = execution.pressing, execution.beside()
+    run.flush(before_step=True)
+
+    assert pressed == (True, None)
+    assert (execution.pressing, execution.unwritten) == (False, 0)
+    assert execution.beside() is not None
+
+
+def test_a_step_that_is_begun_while_a_result_is_unwritten_waits_for_it() -> None:
+    def root(ctx: Context) -> Gen:
+        yield ctx.begin_run(double, 0)
+        yield ctx.begin_run(double, 1)
+
+    run = Machine().start(root)
+    execution = run.execution
+    function = execution.next()
+    assert function is not None
+    run.step(function)
+    function = execution.next()
+    assert function is not None
+    (step,) = execution.ready
+    execution.ready.clear()
+    execution.running += 1
+    run.step(step)  # on another thread, while the function goes on
+    before = execution.pressing
+
+    run.step(function)
+
+    assert (before, execution.pressing) == (False, True)
+
+
+def test_a_step_is_not_looked_for_far_behind_what_else_is_ready() -> None:
+    def child(ctx: Context) -> Gen:
+        return (yield ctx.run(double, 1))
+
+    def root(ctx: Context) -> Gen:
+        begun = []
+        for _ in range(20):
+            begun.append((yield ctx.begin_run(child)))
+        yield ctx.begin_run(double, 1)
+        yield begun[0]
+
+    run = Machine().start(root)
+    execution = run.execution
+    while execution.ready[0].kind != "generator" or execution.ready[0].id == "root":
+        call = execution.next()
+        assert call is not None
+        run.step(call)
+
+    assert not execution.pressing
+    assert execution.beside() is None
+
+
+def test_a_result_that_comes_while_others_are_written_waits_for_the_next_write() -> None:
+    run = Machine().start(three_begun)
+    execution = run.execution
+    for _ in range(5):
+        call = execution.next()
+        assert call is not None
+        run.step(call)
+    batch = execution.take(before_step=True)
+    second = execution.beside()
+    assert second is not None
+    run.step(second)
+
+    state = execution.answered(batch, run.machine.send(batch, chain=True))
+
+    assert (state, execution.unwritten) == ("ok", 1)
+    assert run.advance() == DONE
+    assert run.result() == [0, 2, 4]
 
 
 def test_a_remote_call_counts_as_unwritten_and_a_bare_promise_is_urgent() -> None:
@@ -432,6 +560,22 @@ def test_a_call_that_is_made_and_never_yielded_starts_nothing() -> None:
 
     assert machine.run(root) == 4
     assert not machine.known("root:1")
+
+
+def test_a_promise_that_is_yielded_meanwhile_is_none_of_those_made_and_not_yielded() -> None:
+    left: list[list[str]] = []
+
+    def root(ctx: Context) -> Gen:
+        promise = yield ctx.begin_run(double, 1)
+        made = ctx.run(double, 2)
+        yield promise
+        left.append([c.id for c in begin.forgotten(ctx._call)])
+        yield made
+        left.append([c.id for c in begin.forgotten(ctx._call)])
+
+    Machine().run(root)
+
+    assert left == [["root:2"], []]
 
 
 def test_what_was_made_and_not_yielded_is_known_in_the_order_it_was_made() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from resonate.network.http import events
@@ -42,3 +44,23 @@ def test_an_event_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(ValueError, match="more than 100 bytes"):
         for _ in range(20):
             reader.feed(b"data: 0123456789\n")
+
+
+@pytest.mark.parametrize("piece", [b"data\n", b"data: x\n", b"x", b": comment without end"])
+def test_whatever_an_endless_event_is_made_of_memory_has_a_bound(piece: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "EVENT_MAX", 10_000)
+    reader = Events()
+
+    with pytest.raises(ValueError, match="more than 10000 bytes"):
+        for _ in range(10_001):
+            reader.feed(piece)
+
+
+def test_a_line_in_many_pieces_costs_no_more_than_in_one() -> None:
+    reader = Events()
+    begun = time.process_time()
+
+    for _ in range(200_000):  # with the whole line copied for each piece, this takes minutes
+        reader.feed(b"0123456789")
+
+    assert time.process_time() - begun < 5

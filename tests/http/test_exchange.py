@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from resonate import Context, Resonate
-from resonate.errors import ResonateStoreError
+from resonate.errors import ResonateStoreError, StorageUnavailable, StorageUnusable
 from resonate.network.http import batches
 from resonate.network.http.network import HttpNetwork
 from resonate.protocol.records import BRANCH, ORIGIN, TARGET, Promise, Value
@@ -70,8 +70,21 @@ def test_what_is_no_server_of_the_protocol_is_told_from_a_missing_promise() -> N
     with serving() as server:
         net = HttpNetwork(server.url + "/elsewhere", "default", "me")
 
-        with pytest.raises(ResonateStoreError, match="HTTP 404 and no answer of the protocol"):
+        with pytest.raises(StorageUnusable, match="HTTP 404 and no answer of the protocol"):
             net.send([PromiseGet("a")])
+        net.stop()
+
+
+def test_a_server_that_has_answered_is_away_while_something_else_answers_in_its_place() -> None:
+    with serving() as server:
+        net = network(server)
+        net.send([PromiseGet("a")])
+        server.fail("404")
+
+        with pytest.raises(StorageUnavailable, match="HTTP 404 and no answer of the protocol"):
+            net.send([PromiseGet("a")])
+
+        assert net.send([PromiseGet("a")])[0].status == 404
         net.stop()
 
 

@@ -186,6 +186,7 @@ def test_a_stream_that_is_cut_again_and_again_loses_no_message(server: WireServe
             assert handle.result(20) == n
 
 
+@pytest.mark.slow
 def test_a_server_that_is_not_there_is_reported_within_seconds() -> None:
     with serving() as server:
         url = server.url
@@ -247,6 +248,25 @@ def test_a_task_whose_acquisition_was_not_heard_of_is_ours(server: WireServer, n
     answer = net.send([TaskAcquire("a", 0, "me", 60_000)])[0]
 
     assert (answer.status, answer.task and answer.task.version) == (200, 1)
+
+
+def test_what_a_dead_process_of_our_pid_has_recorded_is_read_with_its_task(server: WireServer) -> None:
+    with_record = {"resonate:origin": "a", "resonate:branch": "a"}
+    step = PromiseWrite(PromiseCreate("a:1", FAR, tags=with_record), PromiseSettle("a:1", "resolved"))
+    dead = network(server)
+    dead.send([PromiseGet("nobody")])
+    dead.send([TaskCreate("me", 60_000, PromiseCreate("a", FAR, tags={**TARGETED, **with_record}))])
+    dead.send([TaskFence("a", 1, step, False)])
+    dead.stop()
+    net = network(server)
+    net.send([PromiseGet("nobody")])
+    server.fail("cut after", "task.create")
+
+    (answer,) = net.send([TaskCreate("me", 60_000, PromiseCreate("a", FAR, tags={**TARGETED, **with_record}))])
+    net.stop()
+
+    assert (answer.status, answer.partial) == (200, False)
+    assert [(promise.id, promise.state) for promise in answer.preload] == [("a:1", "resolved")]
 
 
 def test_a_task_that_another_holds_is_not_taken_for_ours(server: WireServer, net: HttpNetwork) -> None:
@@ -372,7 +392,7 @@ def test_an_answer_that_never_comes_is_an_unknown_outcome(server: WireServer) ->
 
 
 def test_a_server_that_stays_away_is_asked_once_by_each_further_request(server: WireServer) -> None:
-    net = network(server, patience=0.2)
+    net = network(server, patience=2)
     net.send([PromiseGet("a")])
     server.stop()
     with pytest.raises(StorageUnavailable):
@@ -382,7 +402,7 @@ def test_a_server_that_stays_away_is_asked_once_by_each_further_request(server: 
     with pytest.raises(StorageUnavailable):
         net.send([PromiseGet("a")])
 
-    assert time.monotonic() - begun < 0.15
+    assert time.monotonic() - begun < 1.5
     net.stop()
 
 

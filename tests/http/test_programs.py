@@ -129,6 +129,30 @@ def test_an_async_function_gathers(server: WireServer) -> None:
     assert asyncio.run(main()) == [0, 2, 4, 6, 8, 1, 2, 3, 4, 5]
 
 
+class Text(str):
+    """Text of a class of the program's own."""
+
+    __slots__ = ()
+
+
+def test_ids_keys_tags_and_targets_may_be_of_a_subclass_of_str() -> None:
+    named = {"id": Text("main:child"), "tags": {Text("x"): Text("y")}, "idempotency_key": lambda id: Text("key")}
+
+    async def main(ctx: Context) -> int:
+        promise = ctx.promise()
+        resonate.promises.resolve(promise.id, data="1")
+        far: int = await ctx.rpc(Text("add"), 1, 2).options(target=Text("default"), **named)
+        settled: int = await promise
+        return far + settled
+
+    with serving() as server, client(server) as resonate:
+        resonate.register(main)
+        assert resonate.options(tags={Text("x"): Text("y")}).run(Text("main"), main) == 4
+        resonate.promises.create(Text("p"), 2**53 - 1, ikey=Text("k"), tags={Text("x"): Text("y")})
+        resonate.promises.resolve(Text("p"), data=Text("1"), headers={Text("h"): Text("v")})
+        assert resonate.get(Text("p")).result() == 1
+
+
 def test_the_low_level_clients_work_on_a_loop(server: WireServer) -> None:
     async def main() -> str:
         async with client(server) as resonate:

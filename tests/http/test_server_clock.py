@@ -98,3 +98,14 @@ def test_what_is_no_time_is_left_alone() -> None:
     clock.learn({b"resonate-now": b"soon", b"date": b"never"}, ours.monotonic)
 
     assert clock.now() == 1_000_000_000
+
+
+def test_a_clock_of_ours_that_is_ahead_is_given_up_when_the_server_first_tells_its_own() -> None:
+    ours = Ours()
+    clock = ours.clock()
+    ours.wall += 3600
+    ahead = clock.now()
+
+    answered(clock, ours, 1_000_000_500, seconds=0.010)
+
+    assert clock.now() < ahead - 3_500_000

@@ -43,17 +43,24 @@ class Cluster:
     Args:
         durable: whether a commit waits for the disk.
         replica_of: a server that runs, which this one is to follow until it is promoted.
+        parent: where to make that directory; None is where temporary files go.
         settings: of postgresql.conf, by name.
 
     Attributes:
         url: of its database, without a schema.
     """
 
-    def __init__(self, durable: bool = False, replica_of: Cluster | None = None, **settings: object) -> None:
+    def __init__(
+        self,
+        durable: bool = False,
+        replica_of: Cluster | None = None,
+        parent: Path | None = None,
+        **settings: object,
+    ) -> None:
         found = binaries()
         assert found is not None, "PostgreSQL is not installed (Debian: apt-get install postgresql)"
         self._binaries = found
-        self.directory = Path(tempfile.mkdtemp(prefix="resonate-postgres-"))
+        self.directory = Path(tempfile.mkdtemp(prefix="resonate-postgres-", dir=parent))
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._settings: dict[str, object] = {
@@ -87,6 +94,11 @@ class Cluster:
     def log(self) -> Path:
         """What it has to say."""
         return self.directory / "log"
+
+    @property
+    def runs(self) -> bool:
+        """Whether it was started and has not ended by itself."""
+        return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
         """Start it and return once it answers. It ends with this process, however that ends."""

@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(binaries() is None, reason="P
     [
         (in_sequence, (3,), 6),
         (nested, (1,), 4),
-        (sleeper, (3,), 3),
+        (sleeper, (1,), 1),
         (over_rpc, (), 8),
         (choices, (), [[2, 4], 6, [8, 10, 12]]),
         (gathers, (3,), [1.5, 1.5, 1.5]),

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 import resonate
@@ -159,6 +160,19 @@ def test_one_pid_is_one_live_process(two: Two, monkeypatch: pytest.MonkeyPatch) 
 
     first.close()
     assert second.claim("worker-1") == []
+
+
+@pytest.mark.parametrize("schema", ["user", "order", "all"])
+def test_a_schema_may_be_called_like_a_word_of_sql(schema: str) -> None:
+    url = f"{databases.url()}?schema={schema}"
+    try:
+        with Resonate(url=url) as client:
+            client.register(lambda ctx: 1, name="one")
+            assert client.run("p", "one") == 1
+            client.purge("p")
+    finally:
+        with psycopg.connect(databases.url(), autocommit=True) as session:
+            session.execute(f'DROP SCHEMA "{schema}" CASCADE'.encode())
 
 
 def test_the_same_pid_in_another_schema_is_another_process(two: Two) -> None:

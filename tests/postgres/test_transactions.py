@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -15,9 +16,10 @@ import pytest
 import sqlalchemy
 from sqlalchemy.orm import Session
 
-from resonate import Context, Resonate
+from resonate import Context, Handle, Resonate
 from resonate.errors import IdConflict, ResonateStoreError, UsageError
 from resonate.retry_policies import Constant, Never
+from resonate.storage.postgres import joint, listener
 from tests import databases
 from tests.homes import until
 from tests.postgres.cluster import binaries
@@ -144,6 +146,97 @@ def test_a_step_that_ends_the_transaction_itself_is_refused(end: Callable[[Any],
     assert shop.rows() == []
 
 
+def test_a_deferred_constraint_that_is_violated_is_the_outcome_of_the_step(shop: Shop) -> None:
+    attempts: list[int] = []
+    with shop.connect() as session:
+        session.execute(f"ALTER TABLE {shop.table} ADD UNIQUE (n)".encode())
+        session.execute(
+            f"ALTER TABLE {shop.table} ADD FOREIGN KEY (amount) REFERENCES {shop.table} (n) DEFERRABLE "
+            "INITIALLY DEFERRED".encode()
+        )
+    insert = shop.insert()
+
+    def step(connection: psycopg.Connection[Any], amount: int) -> int:
+        attempts.append(amount)
+        return insert(connection, "x", amount)
+
+    def order(ctx: Context, amount: int) -> Any:
+        return (yield ctx.transaction(step, amount).options(retry_policy=Never()))
+
+    shop.client.register(order)
+
+    with pytest.raises(psycopg.errors.ForeignKeyViolation):
+        shop.client.run("o1", order, 77)
+    assert shop.client.run("o2", order, 2) == 4
+    assert attempts == [77, 2]
+    assert shop.rows() == [("x", 2)]
+
+
+def test_a_step_that_a_deferred_constraint_refuses_is_tried_again_as_its_policy_says(shop: Shop) -> None:
+    with shop.connect() as session:
+        session.execute(f"ALTER TABLE {shop.table} ADD UNIQUE (amount) DEFERRABLE INITIALLY DEFERRED".encode())
+    insert = shop.insert()
+    attempts: list[int] = []
+
+    def step(connection: psycopg.Connection[Any]) -> int:
+        attempts.append(1)
+        insert(connection, "a", 1)
+        return insert(connection, "b", len(attempts))
+
+    def order(ctx: Context) -> Any:
+        return (yield ctx.transaction(step).options(retry_policy=Constant(delay=0, max_retries=3)))
+
+    shop.client.register(order)
+
+    assert shop.client.run("o", order) == 4
+    assert shop.rows() == [("a", 1), ("b", 2)]
+
+
+def test_an_engine_without_deferred_constraints_is_asked_once(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(joint, "CHECK_DEFERRED", "SET CONSTRAINTS OF NO KIND")
+    insert = shop.insert()
+    attempts: list[str] = []
+
+    def step(connection: psycopg.Connection[Any], id: str) -> int:
+        attempts.append(id)
+        return insert(connection, id, 1)
+
+    def order(ctx: Context) -> Any:
+        yield ctx.transaction(step, "a")
+        return (yield ctx.transaction(step, "b"))
+
+    shop.client.register(order)
+
+    assert shop.client.run("o", order) == 2
+    assert attempts == ["a", "a", "b"]
+    assert shop.rows() == [("a", 1), ("b", 1)]
+
+
+def test_a_step_that_swallows_an_error_of_a_statement_is_told_so(shop: Shop) -> None:
+    insert = shop.insert()
+
+    def step(connection: psycopg.Connection[Any]) -> int:
+        with contextlib.suppress(psycopg.errors.DivisionByZero):
+            connection.execute("SELECT 1 / 0")
+        return 7
+
+    def saved(connection: psycopg.Connection[Any]) -> int:
+        insert(connection, "x", 1)
+        with contextlib.suppress(psycopg.errors.DivisionByZero), connection.transaction():
+            connection.execute("SELECT 1 / 0")
+        return 7
+
+    def order(ctx: Context, well: bool) -> Any:
+        return (yield ctx.transaction(saved if well else step))
+
+    shop.client.register(order)
+
+    with pytest.raises(UsageError, match="swallowed an error of a statement"):
+        shop.client.run("o1", order, False)
+    assert shop.client.run("o2", order, True) == 7
+    assert shop.rows() == [("x", 1)]
+
+
 def test_savepoints_are_the_steps_own(shop: Shop) -> None:
     insert = shop.insert()
 
@@ -241,6 +334,32 @@ def test_a_run_begun_in_a_transaction_starts_when_that_commits(shop: Shop) -> No
     assert shop.rows() == [("a", 1)]
 
 
+def test_whoever_listens_is_told_by_the_commit_of_a_run_begun_in_it(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listener, "POLL", 3600.0)
+    shop.client.register(ship)
+    shop.client.start()
+
+    with shop.connect() as session:
+        handle = shop.client.begin_run_in(session, "s", ship, "a")
+
+    assert handle.result(timeout=20) == "shipped a"
+
+
+def test_where_nobody_can_be_told_the_transaction_goes_on(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(joint, "NOTIFY", "SELECT no_such_function(%s, %s)")
+    shop.client.register(ship)
+    shop.client.start()
+
+    with shop.connect() as session:
+        shop.insert()(session, "a", 1)
+        handle = shop.client.begin_run_in(session, "s", ship, "a")
+
+    assert handle.result(timeout=20) == "shipped a"
+    assert shop.rows() == [("a", 1)]
+
+
 def test_a_run_begun_in_a_transaction_that_is_rolled_back_never_was(shop: Shop) -> None:
     insert = shop.insert()
     shop.client.register(ship)
@@ -255,6 +374,26 @@ def test_a_run_begun_in_a_transaction_that_is_rolled_back_never_was(shop: Shop) 
     with pytest.raises(ResonateStoreError, match="rolled back"):
         handle.result(timeout=20)
     assert shop.rows() == []
+
+
+def test_a_transaction_ends_when_its_connection_is_dropped(shop: Shop) -> None:
+    insert = shop.insert()
+    shop.client.register(ship)
+    shop.client.start()
+
+    def forget() -> Handle[Any]:
+        session = shop.connect()
+        insert(session, "a", 1)
+        return shop.client.begin_run_in(session, "s", ship, "a")
+
+    with pytest.warns(ResourceWarning, match="deleted while still open"):
+        handle = forget()
+
+    with pytest.raises(ResonateStoreError, match="rolled back"):
+        handle.result(timeout=20)
+
+    assert shop.rows() == []
+    assert shop.client.run("s", ship, "b") == "shipped b"
 
 
 def test_whoever_begins_the_same_run_meanwhile_waits_for_the_commit_and_joins(shop: Shop) -> None:

@@ -8,7 +8,7 @@ takes the recommended reading of every open question. It reports, it never check
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,6 +51,12 @@ def project(promise: Promise, now: int) -> Promise:
         return promise
     state = "resolved" if promise.tags.get("resonate:timer") == "true" else "rejected_timedout"
     return replace(promise, state=state, settled_at=promise.timeout_at)
+
+
+def pauseless(tags: dict[str, str]) -> dict[str, str]:
+    if tags.get("resonate:paused") != "false":
+        return tags
+    return {name: value for name, value in tags.items() if name != "resonate:paused"}
 
 
 class Model:
@@ -159,10 +165,16 @@ class Model:
             for i, p in self.promises.items()
             if p.record.state == "pending" and p.record.timeout_at <= now and self.external(p.record)
         ]
-        for id in due:
-            seen = self.seen(id, now)
-            self.settle(id, seen.state, EMPTY, seen.timeout_at, now)
+        self.settle_overdue(due, now)
         return bool(due)
+
+    def settle_overdue(self, ids: Iterable[str], now: int) -> None:
+        """Settle those of `ids` whose deadline has passed: at most when anybody could see it."""
+        for id in ids:
+            row = self.promises.get(id)
+            if row is not None and row.record.state == "pending" and row.record.timeout_at <= now:
+                seen = self.seen(id, now)
+                self.settle(id, seen.state, EMPTY, seen.timeout_at, now)
 
     def drain(self, now: int) -> bool:
         done = False
@@ -211,15 +223,23 @@ class Model:
         due = [s for s in self.schedules.values() if s.next_run_at <= now]
         for schedule in due:
             at = schedule.next_run_at
+            if schedule.promise_tags.get("resonate:paused") == "true" and not self.strict:
+                self.schedules[schedule.id] = replace(schedule, next_run_at=self.occurrence(schedule.cron, at))
+                continue
             id = schedule.promise_id.replace("{{.id}}", schedule.id).replace("{{.timestamp}}", str(at))
             lineage = dict.fromkeys(("resonate:origin", "resonate:branch", "resonate:parent"), id)
             tags = schedule.promise_tags | lineage | {"resonate:schedule": schedule.id}
             if id not in self.promises:
                 self.create(id, min(at + schedule.promise_timeout, LAST), schedule.promise_param, tags, at, now)
-            following = cron.next_occurrence(schedule.cron, at)
-            assert following is not None
+            following = self.occurrence(schedule.cron, at)
             self.schedules[schedule.id] = replace(schedule, last_run_at=at, next_run_at=following)
         return bool(due)
+
+    @staticmethod
+    def occurrence(expression: str, at: int) -> int:
+        following = cron.next_occurrence(expression, at)
+        assert following is not None
+        return following
 
     # Promises.
 
@@ -369,10 +389,19 @@ class Model:
                 request.promise_id,
                 request.promise_timeout,
                 request.promise_param,
-                request.promise_tags,
+                request.promise_tags if self.strict else pauseless(request.promise_tags),
                 now,
                 first,
             )
+        wanted = request.promise_tags.get("resonate:paused")
+        if wanted in ("true", "false") and not self.strict:
+            known = self.schedules[request.id]
+            tags = pauseless({**known.promise_tags, "resonate:paused": "false"})
+            if wanted == "true":
+                self.schedules[request.id] = replace(known, promise_tags=tags | {"resonate:paused": "true"})
+            elif tags.keys() != known.promise_tags.keys():
+                following = self.occurrence(known.cron, now)
+                self.schedules[request.id] = replace(known, promise_tags=tags, next_run_at=following)
         return Response(200, schedule=self.schedules[request.id])
 
     def schedule_delete(self, request: rq.ScheduleDelete, now: int) -> Response:

@@ -7,7 +7,7 @@ import pytest
 from resonate.protocol import requests as rq
 from resonate.protocol.chain import holds, whole
 from resonate.protocol.ids import extends, origin_of
-from resonate.protocol.records import EMPTY, Promise, PromiseState, Value
+from resonate.protocol.records import EMPTY, RAN, Promise, PromiseState, Value
 from resonate.protocol.requests import Request, Response
 
 from .bench import acquire, begin, create, fulfill, resolve, suspend
@@ -93,3 +93,15 @@ def test_a_chain_is_whole_if_every_answer_is_there_and_the_last_one_holds() -> N
     assert whole([], [])
     assert not whole([SETTLE, FULFILL], [good])
     assert not whole([SETTLE], [bad])
+
+
+def test_who_gave_a_value_is_no_part_of_it() -> None:
+    request = rq.TaskFulfill("w", 1, rq.PromiseSettle("w", "resolved", Value({RAN: "1|me"}, "v")))
+
+    def holds_for(headers: dict[str, str] | None) -> bool:
+        return holds(request, Response(200, promise("resolved", Value(headers, "v"))))
+
+    assert holds_for({RAN: "1|me"})
+    assert holds_for({RAN: "2|another"})
+    assert holds_for(None)
+    assert not holds_for({"resonate:py": '"tuple"'})

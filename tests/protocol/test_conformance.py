@@ -13,15 +13,14 @@ from typing import Any
 
 import pytest
 
+from resonate.conformance import player
+from resonate.conformance.player import BOTH, NEITHER, OFFICIAL, SPECIFICATION, Answer, side_of
 from resonate.protocol import wire
 from resonate.protocol.requests import Request, Response
 from resonate.service.service import Service
 from tests import databases, files
 
-from . import bench, player
-from .player import Answer
-
-OFFICIAL, SPECIFICATION, BOTH, NEITHER = "official server", "specification", "both", "neither"
+from . import bench
 
 SIDES = {
     "C1-timer-wakes": SPECIFICATION,
@@ -95,7 +94,7 @@ HANDLES: dict[str, Callable[[], Callable[[Request, int | None], Response]]] = {
 }
 
 
-@pytest.fixture(params=list(HANDLES))
+@pytest.fixture(params=[pytest.param(name, marks=[pytest.mark.slow] if name == "postgres" else []) for name in HANDLES])
 def answer(request: pytest.FixtureRequest) -> Answer:
     return _door(HANDLES[request.param]())
 
@@ -144,17 +143,6 @@ def test_in_strict_mode_we_take_the_side_of_the_specification(name: str) -> None
 
 def _handle(service: Service, request: Request, now: int | None) -> Response:
     return service.handle([request], trusted=True, now=now)[0]
-
-
-def side_of(question: player.Sequence, answer: Answer) -> str:
-    alive = {"expect", "spec"}
-    for played in player.play(question, answer):
-        alive = {side for side in alive if player.same(played.step.get(side, played.step["expect"]), played.got)}
-        if not alive:
-            return NEITHER
-    if len(alive) == 2:
-        return BOTH
-    return OFFICIAL if "expect" in alive else SPECIFICATION
 
 
 @pytest.mark.parametrize("name", DATA_OF_NEITHER)

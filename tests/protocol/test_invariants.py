@@ -15,8 +15,8 @@ from resonate.errors import ResonateStoreError
 from resonate.protocol import machine, steps
 from resonate.protocol import requests as rq
 from resonate.protocol.records import EMPTY, Execute, Message, Promise, Schedule, Task, Unblock, Value
+from resonate.testing.invariants import PromiseRow, State, TaskRow, Violation, check_state, check_step
 
-from .invariants import PromiseRow, State, TaskRow, Violation, check_state, check_step
 from .model import Model, T
 from .subjects import model_state
 from .test_properties import SEEDS, play_seed
@@ -54,7 +54,7 @@ def state(
 
 
 def task(row: TaskRow, **changes: Any) -> TaskRow:
-    return TaskRow(**(vars(row) | changes))
+    return changed(row, **changes)
 
 
 GOOD = [

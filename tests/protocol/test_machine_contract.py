@@ -19,13 +19,15 @@ from resonate.protocol.rows import PromiseRow, Resume, Send, TaskRow, is_externa
 from resonate.protocol.steps import Rules
 from resonate.service.service import Service
 from resonate.storage.base import Storage
+from resonate.storage.executions import Executions
 from resonate.storage.memory import MemoryStorage
+from resonate.testing.invariants import view_state
 from tests import files
 
 from . import scripts
 from .bench import begin, create, external, fulfill, resolve, suspend, targeted
 from .model import Model
-from .subjects import model_state, view_state
+from .subjects import model_state
 from .test_properties import SEEDS, STEPS, comparable, visible
 
 RULES = Rules()
@@ -68,9 +70,14 @@ class Fenced:
         assert self.everything, "a scan is outside the footprint"
         return self.storage.promises(after)
 
-    def executions(self, before: tuple[int, str] | None) -> Iterable[PromiseRow]:
-        assert self.everything, "a scan is outside the footprint"
-        return self.storage.executions(before)
+    def below(self, above: str, end: str) -> Iterable[PromiseRow]:
+        return self.storage.below(above, end)
+
+    def strays(self, first: str, last: str) -> Iterable[PromiseRow]:
+        return self.storage.strays(first, last)
+
+    def listing(self) -> Executions:
+        return self.storage.listing()
 
     def tasks(self, after: str | None) -> Iterator[TaskRow]:
         assert self.everything, "a scan is outside the footprint"

@@ -290,6 +290,81 @@ def test_a_deleted_schedule_fires_no_more_and_its_promises_stay(server: Bench) -
     assert [p.id for p in server.snap("promises")] == ["s-60000"]
 
 
+def paused(text: str) -> rq.ScheduleCreate:
+    return schedule(paused=text)
+
+
+def test_a_paused_schedule_leaves_its_occurrences_out_and_goes_on_with_the_next_one(server: Bench) -> None:
+    server(schedule(color="red"))
+    server.tick(MINUTE)
+
+    pause = server.at(MINUTE + 1)(paused("true")).schedule
+    server.tick(5 * MINUTE)
+    during = stored(server)
+    resume = server.at(5 * MINUTE + 1)(paused("false")).schedule
+    server.tick(6 * MINUTE)
+
+    assert pause is not None
+    assert pause.promise_tags == {"resonate:target": ANY, "resonate:color": "red", "resonate:paused": "true"}
+    assert during == (MINUTE, 6 * MINUTE)
+    assert resume is not None
+    assert resume.promise_tags == {"resonate:target": ANY, "resonate:color": "red"}
+    assert (resume.created_at, resume.last_run_at, resume.next_run_at) == (0, MINUTE, 6 * MINUTE)
+    assert sorted(p.id for p in server.snap("promises")) == ["s-360000", "s-60000"]
+    assert "resonate:paused" not in server.promise("s-360000").tags
+
+
+def test_a_pause_is_over_with_what_it_missed_even_if_no_step_looked_meanwhile(server: Bench) -> None:
+    server(schedule())
+    server(paused("true"))
+
+    server.at(10 * MINUTE)(paused("false"))
+    server.tick(10 * MINUTE)
+
+    assert stored(server) == (None, 11 * MINUTE)
+    assert server.snap("promises") == []
+
+
+def test_creating_a_schedule_again_leaves_it_paused_and_pausing_twice_changes_nothing(server: Bench) -> None:
+    server(schedule())
+    first = server(paused("true")).schedule
+
+    again = server.at(1)(schedule()).schedule
+    twice = server.at(2)(paused("true")).schedule
+
+    assert first == again == twice == server(rq.ScheduleGet("s")).schedule
+
+
+@pytest.mark.parametrize("text", ["false", "perhaps"])
+def test_only_true_pauses(server: Bench, text: str) -> None:
+    server(paused(text))
+    server.at(1)(paused(text))
+
+    server.tick(MINUTE)
+
+    assert stored(server) == (MINUTE, 2 * MINUTE)
+    assert server.promise("s-60000").tags.get("resonate:paused") == (None if text == "false" else text)
+
+
+def test_the_bare_specification_knows_no_pause(strict: Bench) -> None:
+    strict(paused("true"))
+    strict(paused("false"))
+
+    strict.tick(MINUTE)
+
+    assert stored(strict) == (MINUTE, 2 * MINUTE)
+
+
+def test_a_schedule_may_begin_paused(server: Bench) -> None:
+    server(paused("true"))
+
+    server.tick(MINUTE)
+    server(paused("false"))
+    server.tick(2 * MINUTE)
+
+    assert [p.id for p in server.snap("promises")] == ["s-120000"]
+
+
 def test_an_occurrence_creates_its_promise_as_of_its_own_instant(server: Bench) -> None:
     server.at(1)(schedule(timeout=5 * MINUTE))
 

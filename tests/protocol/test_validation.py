@@ -9,6 +9,7 @@ import pytest
 from resonate.protocol.requests import (
     DebugReset,
     DebugTick,
+    ExecutionFailures,
     PromiseCreate,
     PromiseGet,
     PromiseRegisterCallback,
@@ -231,6 +232,7 @@ def test_a_request_that_keeps_all_rules_passes(request_: Request) -> None:
         (scheduled(cron="0 0 30 2 *"), "cron must be a cron expression: its day of month is out of range"),
         (scheduled(cron="0 0 12 * * * 2030"), "cron must be a cron expression: it has 7 fields"),
         (DebugTick(TOO_BIG), "time must be from"),
+        (ExecutionFailures(shown=-1), "shown must be from 0 to 1000, got -1"),
     ],
     ids=lambda value: repr(value)[:60],
 )

@@ -12,6 +12,7 @@ from msgspec.structs import asdict
 
 from resonate.protocol import requests as rq
 from resonate.protocol import shapes, wire
+from resonate.protocol.listing import Fault, Holder, Load, Wanted
 from resonate.protocol.records import Execute, Promise, Schedule, Task, Unblock, Value
 from resonate.protocol.requests import Request, Response
 from resonate.protocol.wire import Call, Refusal, WireError
@@ -53,6 +54,8 @@ def never(request: Request, now: int | None) -> Response:
 SETTLE = rq.PromiseSettle("a", "resolved", Value(data="v"))
 CREATE = rq.PromiseCreate("a", 10, Value({"h": "1"}, "x"), {"k": "v"})
 
+WANTED = Wanted(("pending", "halted"), "f", "g", {"k": "v"}, "a", 1, 9)
+
 EXCHANGES: list[tuple[Request, Response]] = [
     (rq.PromiseGet("a"), Response(200, promise=PROMISE)),
     (CREATE, Response(200, promise=PENDING)),
@@ -89,6 +92,15 @@ EXCHANGES: list[tuple[Request, Response]] = [
     (rq.ScheduleDelete("s"), Response(200)),
     (rq.ScheduleSearch(), Response(200, schedules=[])),
     (rq.ScheduleSearch({"k": "v"}, 3, "r"), Response(200, schedules=[SCHEDULE], cursor="s")),
+    (rq.ExecutionSearch(), Response(200, promises=[])),
+    (rq.ExecutionSearch(WANTED, 3, "5.a"), Response(200, promises=[PROMISE], cursor="4.b")),
+    (rq.ExecutionCount(WANTED, "group", 7), Response(200, counts={"g": {"pending": 8}}, partial=True)),
+    (rq.ExecutionTree("a", 5, "a:1"), Response(200, promises=[PROMISE], cursor="a:2")),
+    (rq.ExecutionFailures(3, 2, 1), Response(200, failures=[Fault("f", "E|x.py:1 in f", 3, ["a"])])),
+    (
+        rq.GroupSearch(4),
+        Response(200, groups=[Load("g", {"pending": 1}, 5)], holders=[Holder("p", "g", 1, 100, 7)]),
+    ),
     (rq.DebugStart(), Response(200)),
     (rq.DebugStop(), Response(200)),
     (rq.DebugReset(), Response(200)),

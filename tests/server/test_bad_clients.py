@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from resonate.protocol import requests as rq
 from resonate.protocol import shapes, wire
+from resonate.protocol.listing import Wanted
 from resonate.protocol.records import Value
 from resonate.server.base import Listening
 from resonate.server.running import Server
@@ -62,6 +63,11 @@ GOOD: list[rq.Request] = [
     rq.ScheduleCreate("s", "* * * * *", "{{.id}}", 1000, Value({"h": "v"}, "d"), {"k": "v"}),
     rq.ScheduleDelete("s"),
     rq.ScheduleSearch({"k": "v"}, 5, "a"),
+    rq.ExecutionSearch(Wanted(prefix="a"), 5),
+    rq.ExecutionCount(Wanted(prefix="a"), "function", 5),
+    rq.ExecutionTree("a", 5, "a"),
+    rq.ExecutionFailures(5, 5, 5),
+    rq.GroupSearch(5),
     rq.DebugStart(),
     rq.DebugStop(),
     rq.DebugTick(0),
@@ -192,7 +198,7 @@ def test_a_connection_that_says_nothing_is_closed(hasty: Server) -> None:
 
 def test_a_head_that_trickles_in_loses_its_connection(hasty: Server) -> None:
     with raw(hasty) as connection:
-        connection.sendall(b"POST / HTTP/1.1\r\nhost: x\r\n")
+        connection.sendall(b"POST / HTTP/1.1\r\nhost: localhost\r\n")
         stop = threading.Event()
         trickles = threading.Thread(target=_trickle, args=(connection, b"x: y\r\n", stop))
         trickles.start()
@@ -206,7 +212,7 @@ def test_a_head_that_trickles_in_loses_its_connection(hasty: Server) -> None:
 
 def test_a_body_that_trickles_in_loses_its_connection_and_changes_nothing(hasty: Server) -> None:
     with raw(hasty) as connection:
-        connection.sendall(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\n")
+        connection.sendall(b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100000\r\n\r\n")
         stop = threading.Event()
         trickles = threading.Thread(target=_trickle, args=(connection, b"{", stop))
         trickles.start()
@@ -228,7 +234,7 @@ def _trickle(connection: socket.socket, drop: bytes, stop: threading.Event) -> N
 
 def test_a_second_request_that_trickles_in_loses_its_connection_too(hasty: Server) -> None:
     body = envelope("promise.get", {"id": "nobody"})
-    whole = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)
+    whole = b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)
     with raw(hasty) as connection:
         connection.sendall(whole + b"POST / HT")
 
@@ -257,7 +263,7 @@ def test_a_stream_whose_peer_reads_nothing_ends_and_what_did_not_fit_goes_to_oth
     deaf = socket.socket()
     deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     deaf.connect(("127.0.0.1", hasty.port))
-    deaf.sendall(b"GET /poll/big/a HTTP/1.1\r\nhost: x\r\n\r\n")
+    deaf.sendall(b"GET /poll/big/a HTTP/1.1\r\nhost: localhost\r\n\r\n")
     assert deaf.recv(4096).startswith(b"HTTP/1.1 200 ")
     count, large = 20, Value(data="x" * 1_000_000)
     for number in range(count):
@@ -290,7 +296,7 @@ def test_a_connection_cut_in_the_middle_of_a_batch_changes_nothing(part: float, 
     ids = [f"cut-{part}-{number}" for number in range(200)]
     body = batch([wire.encode_request(rq.PromiseCreate(id, LATER), "c") for id in ids])
     with raw(server) as connection:
-        connection.sendall(b"POST /batch HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body))
+        connection.sendall(b"POST /batch HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % len(body))
         connection.sendall(body[: int(len(body) * part)])
         cut(connection)
 
@@ -302,11 +308,11 @@ def test_a_connection_cut_in_the_middle_of_a_batch_changes_nothing(part: float, 
 def test_a_batch_whose_sender_does_not_wait_for_the_answer_is_done_all_the_same(server: Server, client: Client) -> None:
     ids = [f"done-{number}" for number in range(200)]
     body = batch([wire.encode_request(rq.PromiseCreate(id, LATER), "c") for id in ids])
-    head = b"POST /batch HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body)
+    head = b"POST /batch HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % len(body)
     listener = Listener(server, "after", "a")
     last = wire.encode_request(rq.PromiseCreate("done", LATER, tags={"resonate:target": "poll://any@after"}), "c")
     body = body[:-2] + b"," + last + b"]}"
-    head = b"POST /batch HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body)
+    head = b"POST /batch HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % len(body)
     with raw(server) as connection:
         connection.sendall(head + body)
         connection.shutdown(socket.SHUT_WR)
@@ -319,7 +325,7 @@ def test_a_batch_whose_sender_does_not_wait_for_the_answer_is_done_all_the_same(
 
 def test_many_connections_that_vanish_leave_a_server_that_serves(server: Server, client: Client) -> None:
     body = envelope("promise.create", {"id": "v", "timeoutAt": LATER})
-    whole = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)
+    whole = b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)
     for end in range(0, len(whole), 3):
         with raw(server) as connection:
             connection.sendall(whole[:end])

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from resonate.conformance import player
 from resonate.storage.base import Storage
 from resonate.storage.memory import MemoryStorage
 from resonate.storage.sqlite.location import Location
 from resonate.storage.sqlite.storage import SqliteStorage
-from tests.protocol import player, test_conformance
+from tests.protocol import test_conformance
 from tests.server.serving import Client, serving
 
 HOMES: dict[str, Callable[[Path], Storage]] = {
@@ -41,6 +42,6 @@ def test_recorded_answers_are_ours(recording: str, client: Client) -> None:
 
 @pytest.mark.parametrize("name", test_conformance.QUESTIONS)
 def test_where_official_server_and_specification_part_we_take_the_recommended_side(name: str, client: Client) -> None:
-    side = test_conformance.side_of(test_conformance.QUESTIONS[name], client.answer)
+    side = player.side_of(test_conformance.QUESTIONS[name], client.answer)
 
     assert side == test_conformance.SIDES[name]

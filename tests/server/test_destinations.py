@@ -146,6 +146,7 @@ def test_without_public_destinations_only_the_listed_ones_may_be_reached() -> No
         "poll://any@g",
         "http://host:99999/",
         "http://host:port/",
+        "http://[@/",
         "http://[::1/",
         "http://[nonsense]/",
         "http://user@host/",

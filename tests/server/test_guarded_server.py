@@ -14,7 +14,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from resonate import Resonate
 from resonate.clock import SystemClock
+from resonate.errors import ResonateStoreError
 from resonate.server.auth import Authenticator, BasicUser, Identity
 from resonate.server.base import Settings
 from resonate.server.push import Pusher, PushSettings
@@ -30,7 +32,7 @@ PEM = KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyI
 
 
 def token(**claims: Any) -> str:
-    return jwt.encode({"exp": time.time() + 600, **claims}, KEY, "EdDSA")
+    return jwt.encode({"exp": time.time() + 86_400, **claims}, KEY, "EdDSA")
 
 
 ANN = token(prefix="ann.", groups=["ann"])
@@ -72,6 +74,21 @@ def call() -> Iterator[Caller]:
     service = Service(MemoryStorage(), SystemClock(), debug=True)
     with ServerThread(service, Settings(auth=auth)) as server, closing(Caller(server.port)) as caller:
         yield caller
+
+
+def test_a_client_with_a_wrong_password_is_told_to_check_that() -> None:
+    auth = Authenticator(users=[BasicUser("bob", "s3cret", Identity("bob", prefix=""))])
+    with ServerThread(Service(MemoryStorage(), SystemClock()), Settings(auth=auth)) as server:
+        client = Resonate(url=f"http://127.0.0.1:{server.port}", auth=("bob", "wrong"))
+        client.register(lambda ctx: 1, name="one")
+
+        with pytest.raises(ResonateStoreError) as refused:
+            client.run("p", "one")
+        client.stop()
+
+    assert refused.value.code == 100.401
+    assert "check user and password in auth=(USER, PASSWORD)" in str(refused.value)
+    assert "probe" not in str(refused.value)
 
 
 def test_a_request_needs_a_token_that_may_name_its_ids(call: Caller) -> None:

@@ -112,3 +112,28 @@ def test_a_server_that_pushes_says_where_to_talk_back_and_counts_its_deliveries(
 
     assert pushed["head"] == {"serverUrl": "http://me:8001"}
     assert found['resonate_deliveries_total{status="success"}'] == 1
+
+
+def test_a_server_tells_who_listens_what_ran_out_and_what_it_turned_away() -> None:
+    with serving(settings=Settings(max_body=2000), listening=Listening(port=0, metrics_port=0), debug=True) as server:
+        client, listener = Client(server), Listener(server)
+        client.ask("debug.start", {})
+        target, elsewhere = {"resonate:target": "poll://any@g"}, {"resonate:target": "poll://any@h"}
+        at = {"resonate:debug_time": 0}
+        client.ask("promise.create", {"id": "late", "timeoutAt": 10, "param": {}, "tags": elsewhere}, **at)
+        client.ask("promise.create", {"id": "t", "timeoutAt": 10_000_000, "param": {}, "tags": target}, **at)
+        listener.offer()
+        client.ask("task.acquire", {"id": "t", "version": 0, "pid": "p", "ttl": 1000}, **at)
+        client.answer(b"x" * 5000)
+        client.ask("debug.tick", {"time": 5000})
+
+        found = metrics(server)
+        client.close()
+        listener.close()
+
+    assert found['resonate_streams{group="g"}'] == 1
+    assert found['resonate_timers_fired_total{kind="deadline"}'] == 1
+    assert found['resonate_timers_fired_total{kind="lease"}'] == 1
+    assert found['resonate_refused_total{reason="too_large"}'] == 1
+    assert found["resonate_requests_in_progress"] == 0
+    assert found["resonate_timer_lag_seconds"] >= 0

@@ -11,6 +11,7 @@ import pytest
 
 from resonate.protocol import requests as rq
 from resonate.protocol import shapes, wire
+from resonate.protocol.listing import Wanted
 from resonate.protocol.records import BRANCH, ORIGIN, PARENT
 from resonate.server import permissions
 from resonate.server.auth import Authenticator, BearerToken, Identity
@@ -64,6 +65,10 @@ NAMING: dict[str, tuple[int, Make]] = {
     "schedule.delete": (1, lambda a: rq.ScheduleDelete(a)),
 }
 SEARCHES: list[Any] = [rq.PromiseSearch, rq.TaskSearch, rq.ScheduleSearch]
+LISTS: list[Any] = [rq.ExecutionSearch, rq.ExecutionCount]
+"""Searches of ours for executions, which have their prefix among other filters."""
+WHOLES: list[Any] = [rq.ExecutionFailures, rq.GroupSearch]
+"""Questions of ours about everything that there is."""
 DEBUG: list[rq.Request] = [rq.DebugStart(), rq.DebugStop(), rq.DebugReset(), rq.DebugTick(1), rq.DebugSnap()]
 POSITIONS = [(kind, n) for kind, (count, _) in NAMING.items() for n in range(count)]
 
@@ -83,10 +88,11 @@ def both(identity: Identity, request: rq.Request) -> bool:
 
 
 def test_every_kind_of_request_is_tried_here() -> None:
-    tried = {type(make(*"abcdef"[:count])) for count, make in NAMING.values()} | set(SEARCHES)
+    searches = [*SEARCHES, *LISTS, *WHOLES, rq.ExecutionTree]
+    tried = {type(make(*"abcdef"[:count])) for count, make in NAMING.values()} | set(searches)
 
     assert tried | {type(request) for request in DEBUG} == set(shapes.WRITERS)
-    assert {kind.partition(" ")[0] for kind in NAMING} | {shapes.WRITERS[kind][0] for kind in SEARCHES} == (
+    assert {kind.partition(" ")[0] for kind in NAMING} | {shapes.WRITERS[kind][0] for kind in searches} == (
         permissions.KINDS
     )
 
@@ -185,6 +191,49 @@ def test_narrowing_gives_a_search_the_prefix_and_leaves_the_rest(search: Any) ->
     assert AUTH.narrow(ADMIN, asked) is asked
     assert AUTH.narrow(EVERYWHERE, asked) is asked
     assert AUTH.permit(ANN, AUTH.narrow(ANN, asked))
+
+
+@pytest.mark.parametrize("search", LISTS)
+def test_executions_are_looked_for_among_those_with_the_prefix(search: Any) -> None:
+    assert not AUTH.permit(ANN, search())
+    assert not AUTH.permit(ANN, search(Wanted(prefix="an")))
+    assert AUTH.permit(ANN, search(Wanted(prefix="ann.1")))
+    assert AUTH.permit(EVERYWHERE, search())
+    assert AUTH.narrow(ANN, search(Wanted(function="f"))) == search(Wanted(function="f", prefix="ann."))
+    assert AUTH.narrow(ANN, search(Wanted(prefix="an"))) == search(Wanted(prefix="ann."))
+    assert AUTH.narrow(ANN, search(Wanted(prefix="ann.1"))) == search(Wanted(prefix="ann.1"))
+    none: Any = AUTH.narrow(ANN, search(Wanted(prefix="bob.")))
+    assert none.wanted.until == 0
+    assert AUTH.permit(ANN, none)
+
+
+@pytest.mark.parametrize("whole", [*WHOLES, lambda **more: rq.ExecutionTree("ann.1", **more)])
+def test_what_cannot_be_kept_to_a_prefix_is_told_it_and_decides(whole: Any) -> None:
+    assert not AUTH.permit(ANN, whole())
+    assert AUTH.narrow(ANN, whole()) == whole(prefix="ann.")
+    assert AUTH.permit(ANN, whole(prefix="ann."))
+    assert AUTH.permit(ADMIN, whole())
+
+
+@pytest.mark.parametrize("kind", NAMING)
+def test_a_reader_changes_nothing(kind: str) -> None:
+    count, make = NAMING[kind]
+    request = make(*(f"any{n}" for n in range(count)))
+
+    assert both(Identity("r", role="Reader", prefix=""), request) is kind.endswith(".get")
+    assert not both(Identity("r", role="reader"), request)
+
+
+def test_a_reader_sees_what_the_prefix_allows() -> None:
+    reader = Identity("r", role="reader", prefix="ann.")
+
+    assert both(reader, rq.PromiseGet("ann.1"))
+    assert not both(reader, rq.PromiseGet("bob.1"))
+    for search in (*SEARCHES, *LISTS, *WHOLES):
+        assert AUTH.permit(reader, AUTH.narrow(reader, search()))
+    assert not AUTH.permit(reader, rq.DebugReset())
+    assert not reader.may_poll("g")
+    assert reader.may_see("g")
 
 
 def test_narrowing_leaves_other_requests_alone() -> None:

@@ -344,7 +344,7 @@ def test_hundreds_of_streams_each_get_their_own(server: Server, client: Client) 
     connections: list[socket.socket] = []
     for number in range(count):
         connection = socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE)
-        connection.sendall(b"GET /poll/g/s%d HTTP/1.1\r\nhost: x\r\n\r\n" % number)
+        connection.sendall(b"GET /poll/g/s%d HTTP/1.1\r\nhost: localhost\r\n\r\n" % number)
         connections.append(connection)
     for connection in connections:
         assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")

@@ -113,7 +113,7 @@ def test_a_request_that_takes_longer_than_the_shutdown_time_is_told_that_its_out
     storage = Held()
     with serving(storage, listening=Listening(port=0, shutdown_timeout=1)) as server, raw(server) as connection:
         body = envelope("promise.create", {"id": "a", "timeoutAt": LATER})
-        connection.sendall(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
+        connection.sendall(b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
         assert storage.reached.wait(PATIENCE)
         server.stop()
 

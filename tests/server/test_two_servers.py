@@ -53,6 +53,7 @@ def free_port() -> int:
         return port
 
 
+@pytest.mark.slow
 def test_a_server_killed_in_the_middle_of_the_load_loses_nothing(start: Start) -> None:
     ports = free_port(), free_port()
     killed, _ = start(ports[0]), start(ports[1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,16 @@ from typing import Any
 import pytest
 import uvicorn
 
-from resonate import Resonate
-from resonate.inspection import Inspector
+from resonate import Context, Resonate
+from resonate.inspection import Failure, FailureGroup, Inspector
 from resonate.protocol.requests import PromiseGet
+from resonate.retry_policies import Never
 from resonate.server.auth import Authenticator, BearerToken, Identity
 from resonate.server.base import Settings
 from resonate.server.running import Server
 from resonate.ui import Dashboard, app, screens
 from tests.server.serving import serving
-from tests.ui.filled import filled
+from tests.ui.filled import decline, filled, is_now
 
 Json = Any
 OURS = {"resonate-action": "1", "content-type": "application/json"}
@@ -143,7 +145,8 @@ def test_other_sites_cannot_act(world: tuple[Server, Resonate], headers: dict[st
     status, found, _ = ask(server, "/api/act/cancel", {"id": "reminder-7"}, headers)
 
     assert status == 403
-    assert "nothing was changed" in found["error"]
+    text = found if isinstance(found, str) else found["error"]
+    assert "nothing was" in text.lower()
     assert client.get("reminder-7").status().state == "waiting"
 
 
@@ -186,27 +189,98 @@ def test_a_dashboard_that_is_off_is_not_there() -> None:
         assert ask(server, "/")[0] == 404
 
 
+AUTH = Authenticator(
+    tokens=[
+        BearerToken("root", Identity("root", "admin")),
+        BearerToken("mine", Identity("mine", prefix="mine", groups=("g",))),
+    ]
+)
+MINE = {"authorization": "Bearer mine"}
+
+
 def test_a_token_sees_and_changes_only_its_own() -> None:
-    auth = Authenticator(
-        tokens=[
-            BearerToken("root", Identity("root", "admin")),
-            BearerToken("mine", Identity("mine", prefix="mine", groups=("g",))),
-        ]
-    )
-    mine = {"authorization": "Bearer mine"}
-    with serving(settings=Settings(auth=auth, ui="full")) as server, Resonate(url=server.url, token="root") as client:
+    with serving(settings=Settings(auth=AUTH, ui="full")) as server, Resonate(url=server.url, token="root") as client:
         for id in ("mine", "other"):
             client.promises.create(id, 10**14)
 
         assert ask(server, "/")[0] == 200  # the page itself holds nothing
         assert ask(server, "/api/executions")[0] == 401
         assert ask(server, "/api/act/settle", {"id": "mine", "how": "resolve"}, OURS)[0] == 401
-        assert ask(server, "/api/call?id=other", headers=mine)[0] == 403
-        assert ask(server, "/api/act/settle", {"id": "other", "how": "resolve"}, OURS | mine)[0] == 403
-        assert ask(server, "/api/act/settle", {"id": "mine", "how": "resolve"}, OURS | mine)[0] == 200
-        assert ask(server, "/api/groups", headers=mine)[1]["groups"] == []
+        assert ask(server, "/api/call?id=other", headers=MINE)[0] == 403
+        assert ask(server, "/api/act/settle", {"id": "other", "how": "resolve"}, OURS | MINE)[0] == 403
+        assert ask(server, "/api/act/settle", {"id": "mine", "how": "resolve"}, OURS | MINE)[0] == 200
+        assert ask(server, "/api/groups", headers=MINE)[1]["groups"] == []
         assert client.get("mine").status().state == "succeeded"
         assert client.get("other").status().state == "pending"
+
+
+def test_a_token_with_a_prefix_sees_groups_and_failures_of_its_own() -> None:
+    with serving(settings=Settings(auth=AUTH, ui="full")) as server, Resonate(url=server.url, token="root") as client:
+        client.register(decline)
+        for id in ("mine-1", "other-1", "mine-2"):
+            with pytest.raises(ValueError, match="declined"):
+                client.options(retry_policy=Never()).run(id, decline, "4000")
+            client.options(target="g").begin_rpc(f"{id}-waits", "charge", 1)
+
+        found = ask(server, "/api/failures", headers=MINE)[1]
+        groups = ask(server, "/api/groups", headers=MINE)[1]
+
+        assert [(group["count"], group["ids"]) for group in found["groups"]] == [(2, ["mine-2", "mine-1"])]
+        assert [(group["group"], group["backlog"]) for group in groups["groups"]] == [("g", 2)]
+        assert (found["partial"], groups["partial"]) == (False, False)
+
+
+def test_what_is_begun_again_is_no_longer_left() -> None:
+    with serving(settings=Settings(ui="full")) as server, Resonate(url=server.url) as client:
+        client.register(decline)
+        for number in range(7):
+            with pytest.raises(ValueError, match="declined"):
+                client.options(retry_policy=Never()).run(f"lost-{number}", decline, "4000")
+        assert ask(server, "/api/act/again", {"ids": ["lost-3"]}, OURS)[0] == 200
+        is_now(client, screens.successor("lost-3"), "failed")
+
+        (group,) = ask(server, "/api/failures")[1]["groups"]
+
+        assert (group["count"], len(group["ids"]), group["again"]) == (8, screens.SHOWN_FAILED, 1)
+        assert set(group["left"]) == {screens.successor("lost-3"), *(f"lost-{n}" for n in range(7) if n != 3)}
+        assert group["first"] < group["last"]
+
+
+def test_small_kinds_of_failures_are_named_in_full_and_large_ones_share_the_rest() -> None:
+    kinds = [kind(tuple(f"{size}-{number}" for number in range(size))) for size in (1_000, 3, 999)]
+    assert [len(own) for own in screens._named(kinds)] == [499, 3, 498]
+
+
+def kind(ids: tuple[str, ...]) -> FailureGroup:
+    return FailureGroup(
+        function="f", error=Failure(type="E", message="", traceback=""), place="", count=len(ids), newest=1, ids=ids
+    )
+
+
+def test_without_a_server_workers_are_told_by_what_they_hold(tmp_path: Path) -> None:
+    entered, leave = threading.Event(), threading.Event()
+
+    def busy(ctx: Context) -> None:
+        entered.set()
+        leave.wait(20)
+
+    url = f"sqlite:///{tmp_path}/app.db"
+    with Resonate(url=url) as client:
+        client.register(busy)
+        handle = client.begin_run("b", busy)
+        assert entered.wait(20)
+        dashboard = app(url)
+        try:
+            found = screens.groups(Inspector(dashboard.access.enter(None), dashboard.access.now), None)
+        finally:
+            leave.set()
+            dashboard.close()
+        handle.result()
+
+    ((worker,),) = [group["workers"].copy() for group in found["groups"]]
+    assert (worker["pid"], worker["polls"], worker["leases"]) == (client.pid, None, 1)
+    assert worker["runs"] == [{"id": "b", "name": "busy"}]
+    assert worker["seen"] > 0
 
 
 def test_a_file_has_its_dashboard_without_a_server(tmp_path: Path) -> None:
@@ -217,11 +291,11 @@ def test_a_file_has_its_dashboard_without_a_server(tmp_path: Path) -> None:
         try:
             send = dashboard.access.enter(None)
             (answer,) = send([PromiseGet("p")])
-            found = screens.executions(Inspector(send, dashboard.access.now), {})
+            found = screens.executions(Inspector(send, dashboard.access.now), {}, 0)
         finally:
             dashboard.close()
 
     assert answer.promise is not None
-    assert found == {"items": [], "cursor": None}
+    assert found == {"items": [], "cursor": None, "counts": {}, "more": ()}
     assert isinstance(dashboard, Dashboard)
     assert uvicorn.Config(dashboard).app is dashboard

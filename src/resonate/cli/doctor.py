@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import typer
 from msgspec import Struct
 
 from resonate.cli import output
-from resonate.cli.home import FAILED, Home, at_home
-from resonate.inspection import Call
+from resonate.cli.home import FAILED, Home, at_home, listens
+from resonate.inspection import Call, Group
+from resonate.inspection.commands import command, quoted
 
 LISTED: Final = 10_000
 """Executions of each state that are looked at."""
@@ -60,8 +61,9 @@ def _findings(home: Home) -> Iterator[Finding]:
     home.inspector.executions(limit=1)
     yield Finding(True, f"{home.shown} answers, after {(time.monotonic() - began) * 1000:.0f} ms")
     yield _clock(home)
-    yield from _queues(home)
-    yield from _halted(home)
+    groups = home.inspector.groups()
+    yield from _queues(home, groups)
+    yield from _halted(home, groups)
 
 
 def _clock(home: Home) -> Finding:
@@ -73,31 +75,64 @@ def _clock(home: Home) -> Finding:
     return Finding(False, text, "deadlines and schedules go by its clock: have both machines keep time (NTP)")
 
 
-def _queues(home: Home) -> Iterator[Finding]:
-    queued = home.inspector.executions(state="queued", limit=LISTED).items
+def _queues(home: Home, groups: Sequence[Group]) -> Iterator[Finding]:
+    """Where something waits to be taken up. Groups count all calls, and executions by themselves have names."""
     now = home.now()
-    groups: dict[str, list[Call]] = {}
-    for call in queued:
-        groups.setdefault(call.group or "default", []).append(call)
-    if not groups:
-        yield Finding(True, "no execution waits for a worker")
-    for group, calls in sorted(groups.items()):
-        oldest = now - min(call.created_at for call in calls)
-        wanted = ", ".join(f"{name} ({count})" for name, count in Counter(call.title for call in calls).most_common(3))
+    listed: dict[str, list[Call]] = {}
+    for call in home.inspector.executions(state="queued", limit=LISTED).items:
+        listed.setdefault(call.group or "default", []).append(call)
+    quiet = True
+    for group in groups:
+        calls = listed.get(group.name, [])
+        ready = [call for call in calls if call.begins_at <= now]
+        count = group.queued - len(calls) + len(ready)
+        if count <= 0 or group.oldest is None or group.oldest > now:  # what is to begin later is in nobody's way
+            continue
+        quiet = False
+        age = now - group.oldest
         text = (
-            f"{len(calls)} executions wait for workers of group {group}, the oldest for {output.span(oldest)}: {wanted}"
+            f"{_at_least(group, 'queued')}{output.counted(count, 'execution')} in the queue for workers of group "
+            f"{group.name}, the oldest for {output.span(age)}{_named(ready, count)}"
         )
-        if oldest < LONG:
-            yield Finding(True, text)
-        else:
-            yield Finding(False, text, f"is a worker running that has these? resonate worker MODULE --group {group}")
+        yield Finding(True, text) if age < LONG else Finding(False, text, _takers(group.name))
+    if quiet:
+        yield Finding(True, "no execution waits for a worker")
 
 
-def _halted(home: Home) -> Iterator[Finding]:
+def _named(calls: Sequence[Call], count: int) -> str:
+    """The functions of most of them, and how many executions there are of others."""
+    names = Counter(call.title for call in calls).most_common(3)
+    rest = count - sum(number for _, number in names)
+    parts = [f"{name} ({number})" for name, number in names]
+    if not parts:
+        return ""
+    return f": {', '.join(parts)}" + (f" and {rest:,} more" if rest else "")
+
+
+def _takers(group: str) -> str:
+    """What to do about a queue that is not emptied."""
+    if "://" not in group:
+        return f"is a worker running that has these? resonate worker MODULE --group {quoted(group)}"
+    if group.startswith(("http://", "https://")) and not listens(group):
+        return "nobody listens at that address, as seen from this machine: start what is to run there"
+    return "does what is at that address take them up? Its log, and that of the server, say more"
+
+
+def _halted(home: Home, groups: Sequence[Group]) -> Iterator[Finding]:
     halted = home.inspector.executions(state="halted", limit=LISTED).items
-    if not halted:
+    count = max(len(halted), sum(group.halted for group in groups))
+    if not count:
         yield Finding(True, "no execution is halted")
         return
+    below = count - len(halted)
     ids = ", ".join(call.id for call in halted[:3]) + (", ..." if len(halted) > 3 else "")
-    text = f"{len(halted)} executions are halted, since their code no longer does what is recorded: {ids}"
-    yield Finding(False, text, f"resonate why {halted[0].id} says more; with code that agrees: resonate resume ID")
+    text = f"{output.counted(count, 'execution')} halted, by hand or as the code did not do what is recorded"
+    text += f": {ids}" if ids else ""
+    text += f"{' and' if ids else ':'} {below:,} called by others" if below else ""
+    first = command("why", halted[0].id) if halted else "resonate tasks search --state halted"
+    names = "says more" if halted else "names them"
+    yield Finding(False, text, f"{first} {names}; with code that agrees: resonate resume ID")
+
+
+def _at_least(group: Group, state: str) -> str:
+    return "at least " if state in group.more else ""

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import re
+import time
+from functools import partial
+from typing import Annotated, Any, Final
 from uuid import uuid4
 
 import msgspec
 import typer
 
 from resonate.cli import output, reading
-from resonate.cli.home import Home, at_home
-from resonate.errors import UsageError
+from resonate.cli.home import FAILED, Home, at_home
+from resonate.errors import NotSupported, ResonateStoreError, UsageError
 from resonate.inspection import Call, Refusal
-from resonate.protocol.records import DELAY
+from resonate.inspection.commands import command, quoted
+from resonate.inspection.steering import flat
+from resonate.protocol.records import DELAY, PENDING
 from resonate.protocol.requests import PromiseGet
+
+INTERRUPTED: Final = 130
+"""Exit code of a command that Ctrl-C ended, as shells have it."""
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="Of the execution")]
 
@@ -21,7 +29,9 @@ Id = Annotated[str, typer.Argument(metavar="ID", help="Of the execution")]
 @at_home
 def list_executions(
     home: Home,
-    state: Annotated[str | None, typer.Option(help="queued, running, waiting, halted, succeeded, failed, ...")] = None,
+    states: Annotated[
+        list[str] | None, typer.Option("--state", help="queued, running, waiting, halted, succeeded, failed, ...")
+    ] = None,
     function: Annotated[str | None, typer.Option("--function", "-f", help="Name of the function")] = None,
     group: Annotated[str | None, typer.Option(help="Whose workers run it")] = None,
     tag: Annotated[list[str] | None, typer.Option(help="NAME=VALUE; may be given several times")] = None,
@@ -32,8 +42,9 @@ def list_executions(
     cursor: Annotated[str | None, typer.Option(help="Of the page before")] = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Draw again each second")] = False,
 ) -> None:
-    """List executions, the newest first."""
+    """List executions, the newest first. What an execution calls is in its tree, and is not listed beside it."""
     tags = dict(_pair(text) for text in tag or [])
+    state = _one_state(states or [])
 
     def draw() -> bool:
         page = home.inspector.executions(
@@ -49,15 +60,37 @@ def list_executions(
         )
         if home.json:
             output.data(page)
-            return watch
+            return True
         now = home.now()
         rows = [_row(call, now) for call in page.items]
         output.table(("ID", "FUNCTION", "STATE", "BEGUN", "TOOK", "GROUP"), rows, "no executions")
         if page.cursor is not None:
-            typer.echo(f"more: --cursor {page.cursor}")
-        return watch
+            output.say(f"more: --cursor {quoted(page.cursor)}")
+        return True
 
-    output.watch(home, draw)
+    output.watch(draw, watch)
+
+
+def _one_state(states: list[str]) -> str | None:
+    """The state that is looked for, if any.
+
+    Raises:
+        UsageError: there are several, or executions are not listed by it.
+    """
+    if len(states) > 1:
+        raise UsageError(f"--state is given {len(states)} times: give it once, and list each state by itself")
+    state = states[0] if states else None
+    if state == "retrying":
+        raise UsageError(
+            "what is retrying is listed as running, or as waiting during longer pauses: resonate list --state "
+            "waiting, and resonate tree ID shows which call is retrying"
+        )
+    if state == "pending":
+        raise UsageError(
+            "what is pending is nobody's to run, and no execution: resonate promises search --state pending lists "
+            "such promises, and resonate list --state queued what waits for a worker"
+        )
+    return state
 
 
 def _row(call: Call, now: int) -> tuple[str, ...]:
@@ -81,7 +114,7 @@ def show(home: Home, id: Id) -> None:
         return
     output.details(call, home.now())
     if not call.settled:
-        typer.echo(f"\nwhy it has not ended: resonate why {id}")
+        output.say(f"\nwhy it has not ended: {command('why', id)}")
 
 
 @at_home
@@ -96,25 +129,28 @@ def tree(
             output.data(call)
         else:
             output.tree(call, home.now())
-        return watch and not call.settled
+        return not call.settled
 
-    output.watch(home, draw)
+    output.watch(draw, watch)
 
 
 @at_home
 def why(home: Home, id: Id) -> None:
     """Say what an execution waits for, and the command that would unblock it."""
-    waits = home.inspector.why(id)
+    waits = home.inspector.why(id, output.local_zone())
     if home.json:
         output.data(waits)
         return
     if not waits:
-        call = home.inspector.execution(id)
-        typer.echo(f"{id} has ended: {call.state}" if call.settled else f"{id} is about to go on")
+        typer.echo(f"{id} has ended: {output.state(home.inspector.execution(id).state)}")
     for wait in waits:
-        typer.echo(output.clean(wait.text))
+        lead = "  " * (len(wait.path) - 1)
+        first, *rest = wait.text.split("\n")
+        typer.echo(f"{lead}{output.clean(first)}")
+        for line in rest:  # marked, so that none passes for a line of ours
+            typer.echo(f"{lead}  | {output.clean(line)}")
         if wait.command:
-            typer.echo(f"    {output.clean(wait.command)}")
+            typer.echo(f"{lead}    {output.clean(wait.command)}")
 
 
 @at_home
@@ -138,7 +174,7 @@ def retry(home: Home, id: Id) -> None:
     _done(home, id, f"{id}: {count} attempt{'s begin' if count > 1 else ' begins'} now")
 
 
-@at_home
+@partial(at_home, tables=True)
 def invoke(
     home: Home,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Of the function; with --func: the id")],
@@ -168,28 +204,62 @@ def invoke(
     wait = 0 if delay is None else reading.duration(delay)
     later = {DELAY: str(home.now() + int(wait * 1000))} if wait else {}
     caller = home.client.options(target=target, version=version, timeout=wait + reading.duration(timeout), tags=later)
-    handle = caller.begin_rpc(id, name, *values)
+    caller.begin_rpc(id, name, *values)
     if not follow:
-        _done(home, id, f"{id} is begun; its result: resonate show {id}")
+        _done(home, id, f"{id} is begun; its result: {command('show', id)}")
         return
-    if not home.json:
-        typer.echo(id, err=True)
-    while not handle.done():
-        _settled(home, id)
+    try:
+        _follow(home, id)
+    except KeyboardInterrupt:
+        output.say(f"\n{id} goes on; its result: {command('show', id)}", err=True)
+        raise typer.Exit(INTERRUPTED) from None
     call = home.inspector.execution(id)
     if home.json:
         output.data(call)
     elif call.error is None:
         output.data(call.output)
+    else:
+        output.say(f"resonate: {id} {call.state}: {call.error}. More: {command('show', id)}", err=True)
     if call.error is not None:
-        raise Refusal(f"{id} {call.state}: {call.error}")
+        raise typer.Exit(FAILED)
 
 
-def _settled(home: Home, id: str) -> Any:
-    try:
-        home.client.get(id).result(timeout=1)
-    except Exception:  # whatever it ended with is shown by the caller
+def _follow(home: Home, id: str) -> None:
+    """Wait for the end of an execution; meanwhile say on standard error what ends and what it waits for."""
+    known: set[str] = set()
+    waits: list[str] = []
+    if not home.json:
+        output.say(id, err=True)
+    pause = 0.5
+    while True:
+        begun = time.monotonic()
+        if not home.json:
+            top = home.inspector.tree(id)
+            for call in flat(top):
+                if call.settled and call.id not in (id, *known) and call.kind != "retry":
+                    output.say(f"  {output.line(call)}", err=True)
+                    known.add(call.id)
+            now = [] if top.settled else _waits(home, id)
+            for text in now:
+                if text not in waits:
+                    output.say(f"  {text}", err=True)
+            waits = now
+        try:
+            home.client.get(id).result(timeout=pause)
+        except TimeoutError:
+            pause = min(10.0, max(1.0, 5 * (time.monotonic() - begun - pause)))
+            continue
+        except Exception:  # whatever it ended with is shown by the caller
+            return
         return
+
+
+def _waits(home: Home, id: str) -> list[str]:
+    """What it waits for, without how long that is going to take, which would change with each look."""
+    found = home.inspector.why(id, output.local_zone())
+    shown = [wait for wait in found if wait.kind not in ("lease", "step")]
+    texts = [re.sub(r" \((?:in )?[0-9dhms ]+\)", "", " ".join(wait.text.split())) for wait in shown]
+    return [f"{text}: {wait.command}" if wait.command else text for text, wait in zip(texts, shown, strict=True)]
 
 
 @at_home
@@ -201,20 +271,56 @@ def purge(
     """Delete finished executions, each with everything below it."""
     if not ids and older_than is None:
         raise UsageError("name the ids, or --older-than 7d")
-    gone = list(ids or [])
+    wanted = list(dict.fromkeys(ids or []))
+    _refuse_open(home, wanted)
     if older_than is not None:
         before = home.now() - int(reading.duration(older_than) * 1000)
         page = home.inspector.executions(until=before, limit=1_000_000)
-        gone += [call.id for call in page.items if call.settled_at is not None and call.settled_at < before]
-    for id in gone:
-        home.client.purge(id)
-    _done(home, "", f"{len(gone)} deleted", deleted=gone)
+        wanted += [call.id for call in page.items if call.settled_at is not None and call.settled_at < before]
+    gone: list[str] = []
+    refused: list[str] = []
+    with output.progress(f"of {len(wanted):,} deleted") as told:
+        for count, id in enumerate(wanted):
+            told(count)
+            try:
+                home.client.purge(id)
+                gone.append(id)
+            except NotSupported:
+                raise
+            except UsageError as error:
+                refused.append(_in_words(error, id))
+    if gone or not refused:
+        _done(home, "", f"{len(gone)} deleted", deleted=gone)
+    if refused:
+        raise Refusal("\n".join(refused))
+
+
+def _refuse_open(home: Home, ids: list[str]) -> None:
+    """Refuse all of them if one is unknown or has not ended.
+
+    Raises:
+        ResonateStoreError: 100.404, there is none of one id.
+        Refusal: one has not ended.
+    """
+    for id in ids:
+        (read,) = home.send(PromiseGet(id))
+        if read.promise is None:
+            raise ResonateStoreError(f"The specified promise was not found: {id}", 40400)
+        if read.promise.state == PENDING:
+            first = command("cancel", id)
+            raise Refusal(f"{id} is still pending, so nothing was deleted. Wait for it, or cancel it first: {first}")
+
+
+def _in_words(error: UsageError, id: str) -> str:
+    """Why one was not deleted, without what only a program can do about it."""
+    text, code, _ = error.mesg.partition(": r.")
+    return f"{text}; which one: {command('tree', id)}" if code else text
 
 
 def _done(home: Home, id: str, text: str, **more: Any) -> None:
     """Say what has been done; programs get the call as it is now."""
     if not home.json:
-        typer.echo(text)
+        output.say(text)
         return
     shown = {**more}
     if id:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import os
+import socket
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import wraps
 from typing import Annotated, Any, Final, NoReturn
 from urllib.parse import urlsplit
 
 import typer
 
+from resonate.cli.output import say
 from resonate.errors import (
     CapacityError,
     OutcomeUnknown,
@@ -20,9 +24,11 @@ from resonate.errors import (
     StorageUnusable,
     UsageError,
 )
-from resonate.inspection import Inspector, Refusal, Steering
+from resonate.inspection import Inspector, Refusal, Scheduling, Steering
 from resonate.protocol.requests import Request, Response
 from resonate.resonate import Resonate
+from resonate.storage.sqlite.location import absent
+from resonate.urls import shown
 
 FAILED: Final = 1
 """Something else."""
@@ -35,42 +41,57 @@ REFUSED: Final = 4
 AWAY: Final = 5
 """Where state lives cannot be reached or used."""
 
+_UNEXPLAINED: Final = {300: "not suspended: something that it awaits is settled already"}
+
 GROUP: Final = "resonate-cli"
 """Of our own processes: nothing is ever sent to it."""
+
+
+HERE: Final = "http://localhost:8001"
+"""Who is asked where nothing else is named, as the official command does it."""
 
 
 class Home:
     """Where state lives: a file, a database, or a server.
 
     Args:
-        url: of it; None takes RESONATE_URL.
+        url: of it; None takes RESONATE_URL, and without that a server of this machine.
         token: for a server; None takes RESONATE_TOKEN.
         json: whether output is for programs.
+        make: a file that does not exist is made, and so are tables in a database.
+        tables: tables in a database are.
 
     Raises:
         UsageError: no home is named, or it is a file that does not exist.
     """
 
-    def __init__(self, url: str | None, token: str | None, json: bool) -> None:
+    def __init__(
+        self, url: str | None, token: str | None, json: bool, make: bool = False, tables: bool = False
+    ) -> None:
         self.json = json
         self.token = token
         where = url or os.environ.get("RESONATE_URL")
         if not where:
-            raise UsageError(
-                "where does state live? Name it with --url or RESONATE_URL: sqlite:///app.db, "
-                "postgresql://USER@HOST/DATABASE or http://HOST:8001"
-            )
+            where = HERE
+            if not listens(HERE):
+                raise UsageError(
+                    "where does state live? Name it with --url or RESONATE_URL: sqlite:///app.db, "
+                    f"postgresql://USER@HOST/DATABASE or http://HOST:8001. (There is no server at {HERE}, which would "
+                    "have been asked: resonate dev starts one)"
+                )
+        self.log = _Once()
+        logging.getLogger("resonate").addHandler(self.log)
         self.client = Resonate(url=where, token=token, group=GROUP)
         file = self.client._core.settings.file
-        if file is not None and not os.path.exists(file.path):
-            raise UsageError(f"there is no file {file.path}; programs make it when they start")
+        if file is not None and not make and not os.path.exists(file.path):
+            raise absent(file.path)
+        self.client._core.settings = replace(self.client._core.settings, make=make or tables)
         self.url = where
 
     @property
     def shown(self) -> str:
         """The URL without user and password."""
-        parts = urlsplit(self.url)
-        return self.url.replace(parts.netloc, parts.netloc.rpartition("@")[2], 1) if parts.netloc else self.url
+        return shown(self.url)
 
     @property
     def inspector(self) -> Inspector:
@@ -87,8 +108,17 @@ class Home:
         """Milliseconds since the epoch, as they have it there."""
         return self.client._core.started().network.now()
 
+    @property
+    def scheduling(self) -> Scheduling:
+        """What pauses schedules and runs them."""
+        return Scheduling(self.send_all, self.now)
+
     def send(self, *requests: Request) -> list[Response]:
         """Carry out requests of the protocol."""
+        return self.send_all(requests)
+
+    def send_all(self, requests: Sequence[Request]) -> list[Response]:
+        """`send`, as others expect it."""
         return self.client._core.started().network.send(requests)
 
     def ask(self, request: Request) -> Response:
@@ -102,8 +132,30 @@ class Home:
         if answer.status == 404:
             raise ResonateStoreError(answer.error or "not found", 40400)
         if answer.status >= 300:
-            raise Refusal(answer.error or f"refused with status {answer.status}")
+            raise Refusal(answer.error or _UNEXPLAINED.get(answer.status, f"refused with status {answer.status}"))
         return answer
+
+
+class _Once(logging.Handler):
+    """Says the first warning, such as that a server is tried again; the error that may follow says the rest."""
+
+    said = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.WARNING and not self.said:
+            self.said = True
+            say(record.getMessage(), err=True)
+
+
+def listens(url: str) -> bool:
+    """Whether anybody listens there."""
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        socket.create_connection((parts.hostname or "", port), 1).close()
+    except OSError:
+        return False
+    return True
 
 
 def ends(error: Exception) -> int:
@@ -119,10 +171,20 @@ def ends(error: Exception) -> int:
     return FAILED
 
 
-def fail(error: Exception) -> NoReturn:
+_THERE_IS: Final = {
+    "promise": ". What there is: resonate list, or resonate promises search",
+    "schedule": ". What there is: resonate schedules list",
+    "task": ". What there is: resonate tasks search",
+}
+"""Where to look for the id that was meant."""
+
+
+def fail(error: Exception, who: str = "resonate") -> NoReturn:
     """Say what happened, and end."""
     text = error.mesg if isinstance(error, ResonateError) else str(error)
-    typer.echo(f"resonate: {text}", err=True)
+    if ends(error) == UNKNOWN:
+        text += _THERE_IS["schedule" if "schedule" in text else "task" if "task" in text else "promise"]
+    say(f"{who}: {text}", err=True)
     raise typer.Exit(ends(error))
 
 
@@ -136,20 +198,25 @@ _OPTIONS: Final[Sequence[tuple[str, Any, Any]]] = (
 )
 
 
-def at_home(function: Callable[..., None]) -> Callable[..., None]:
+def at_home(function: Callable[..., None], make: bool = False, tables: bool = False) -> Callable[..., None]:
     """A command whose first parameter is its `Home`, from options that all such commands have."""
     own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
 
     @wraps(function)
     def command(url: str | None, token: str | None, json_output: bool, **given: Any) -> None:
         try:
-            home = Home(url, token, json_output)
+            home = Home(url, token, json_output, make, tables)
             try:
                 function(home, **given)
             finally:
                 home.client.stop()
+                logging.getLogger("resonate").removeHandler(home.log)
+        except BrokenPipeError:  # whoever reads what is printed has gone; `main` knows how to end then
+            raise
         except (ResonateError, ValueError, TypeError, OSError) as error:
             fail(error)
+        except RecursionError:
+            fail(UsageError("what was given is nested too deep"))
 
     shared = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from resonate.cli.home import fail
 from resonate.errors import ResonateError
 from resonate.storage.postgres.location import SCHEMES, parse
 
@@ -35,8 +36,7 @@ def migrate(
 
         before, after = bring(location)
     except (ValueError, ResonateError) as error:
-        typer.echo(f"resonate migrate: {error}", err=True)
-        raise typer.Exit(1) from None
+        fail(error, "resonate migrate")
     where = f"schema {location.schema} of {location.shown}"
     done = "is up to date" if before == after else f"was brought from version {before}" if before else "was made"
     typer.echo(f"{where} {done} (version {after})")

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
-import re
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from datetime import UTC, datetime, tzinfo
 from typing import Any, Final
 
 import msgspec
 import typer
 
-from resonate.cli.home import Home
 from resonate.inspection import Call
 
 _COLOURS: Final = {
@@ -37,19 +37,44 @@ _MARKS: Final = {
     "running": "▶",
     "retrying": "↻",
 }
-_STYLE: Final = re.compile("\x1b\\[[0-9;]*m")
 SHORT: Final = 60
 """Characters of a value in a line."""
+
+NARROW: Final = 6
+"""Characters of a column at least, however narrow the terminal."""
+
+SOON: Final = 0.5
+"""Seconds after which long work shows how far it is."""
 
 
 def data(value: Any) -> None:
     """Print JSON."""
-    typer.echo(json.dumps(msgspec.to_builtins(value), indent=2, ensure_ascii=False))
+    text = json.dumps(msgspec.to_builtins(value), indent=2, ensure_ascii=False)
+    typer.echo("".join(char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in text))
 
 
-def state(name: str, width: int = 0) -> str:
+def say(text: str, *, err: bool = False) -> None:
+    """Print lines that may hold text from elsewhere, such as ids."""
+    typer.echo("\n".join(map(clean, text.split("\n"))), err=err)
+
+
+class Coloured(str):
+    """Text of our own with the codes that colour it, which goes to the terminal as it is."""
+
+    __slots__ = ("bare",)
+    bare: str
+
+
+def state(name: str) -> Coloured:
     """A state in its colour."""
-    return typer.style(name.ljust(width), fg=_COLOURS.get(name))
+    coloured = Coloured(typer.style(clean(name), fg=_COLOURS.get(name)))
+    coloured.bare = clean(name)
+    return coloured
+
+
+def local_zone() -> tzinfo:
+    """Of this machine, or what TZ says."""
+    return datetime.now().astimezone().tzinfo or UTC
 
 
 def at(instant: int | None) -> str:
@@ -77,6 +102,11 @@ def span(milliseconds: int) -> str:
     return " ".join(f"{number}{unit}" for number, unit in parts[first : first + 2])
 
 
+def counted(count: int, noun: str) -> str:
+    """A number with its noun: 1 promise, 2,000 promises."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def short(value: Any, width: int = SHORT) -> str:
     """A value in one line, cut."""
     text = json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else value
@@ -85,27 +115,50 @@ def short(value: Any, width: int = SHORT) -> str:
 
 def clean(text: str) -> str:
     """Text from elsewhere without what a terminal would obey."""
-    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)
+    return text if text.isprintable() else "".join(char if char.isprintable() else _escaped(char) for char in text)
 
 
-def unstyled(text: str) -> str:
-    """Text without the colours that `state` gave it."""
-    return _STYLE.sub("", text)
+def _escaped(char: str) -> str:
+    return f"\\x{ord(char):02x}" if ord(char) < 256 else f"\\u{ord(char):04x}"
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]], empty: str) -> None:
-    """Print columns; the last one is cut where the terminal ends."""
+    """Print columns. On a terminal that is too narrow the later ones are cut, but never ids, which come first."""
     if not rows:
         typer.echo(empty)
         return
-    lines = [list(heads), *([clean(unstyled(cell)) for cell in row] for row in rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
-    typer.echo("  ".join(head.ljust(width) for head, width in zip(heads, widths, strict=True)).rstrip())
+    lines = [list(heads), *([cell.bare if isinstance(cell, Coloured) else clean(cell) for cell in row] for row in rows)]
+    widths = _fitting([max(len(line[column]) for line in lines) for column in range(len(heads))])
+    typer.echo("  ".join(head[:width].ljust(width) for head, width in zip(heads, widths, strict=True)).rstrip())
     for row, plain in zip(rows, lines[1:], strict=True):
         cells = []
         for cell, bare, width in zip(row, plain, widths, strict=True):
-            cells.append(bare.ljust(width) if unstyled(cell) == cell else cell + " " * (width - len(bare)))
+            cut = bare if len(bare) <= width else f"{bare[: width - 1]}…"
+            shown = cell if isinstance(cell, Coloured) and cut == bare else cut
+            cells.append(shown + " " * (width - len(cut)))
         typer.echo("  ".join(cells).rstrip())
+
+
+def _fitting(widths: list[int]) -> list[int]:
+    """Widths of columns for this terminal: the widest ones give way, but the first keeps its own."""
+    if not sys.stdout.isatty():
+        return widths
+    over = sum(widths) + 2 * (len(widths) - 1) - shutil.get_terminal_size((160, 24)).columns
+    while over > 0:
+        widest = max(range(1, len(widths)), key=widths.__getitem__)
+        if widths[widest] <= NARROW:
+            break
+        widths[widest] -= 1
+        over -= 1
+    return widths
+
+
+def line(call: Call) -> str:
+    """A call that has ended, in one line."""
+    mark = _MARKS.get(call.state, "·")
+    took = span((call.settled_at or call.created_at) - (call.started_at or call.created_at))
+    outcome = _outcome(call)
+    return f"{mark} {call.title}  {call.id}  {call.state}  {took}" + (f"  {short(outcome)}" if outcome else "")
 
 
 def tree(call: Call, now: int) -> None:
@@ -116,11 +169,12 @@ def tree(call: Call, now: int) -> None:
         top, lead, below = stack.pop()
         mark = typer.style(_MARKS.get(top.state, "·"), fg=_COLOURS.get(top.state))
         took = span((top.settled_at or now) - top.created_at)
-        known = f"{lead}{mark} {clean(top.title)}  "
+        title = clean(top.title)
+        known = f"{lead}{mark} {title}  "
         rest = f"{top.id}  {top.state}  {took}"
         outcome = _outcome(top)
         line = f"{rest}  {outcome}" if outcome else rest
-        room = max(20, width - len(unstyled(known)))
+        room = max(20, width - (len(lead) + len(title) + 4))
         typer.echo(known + typer.style(short(line, room), dim=top.settled))
         last = len(top.calls) - 1
         for index, child in reversed(list(enumerate(top.calls))):
@@ -153,12 +207,12 @@ def details(call: Call, now: int) -> None:
         ("called at", call.place),
         ("input", _input(call.input)),
         ("output", "" if call.output is None else short(call.output, 2000)),
-        ("halted", " ".join((call.reason or "").split())),
+        *_reason(call),
         ("error", "" if call.error is None else str(call.error)),
     ]
     for name, text in lines:
         if text:
-            typer.echo(f"{name.ljust(10)}{text if unstyled(text) != text else clean(text)}")
+            typer.echo(f"{name.ljust(10)}{text if isinstance(text, Coloured) else clean(text)}")
     for name, text in sorted(call.tags.items()):
         if not name.startswith("resonate:"):
             typer.echo(f"{'tag'.ljust(10)}{clean(name)} = {clean(text)}")
@@ -166,6 +220,12 @@ def details(call: Call, now: int) -> None:
         typer.echo()
         for line in call.error.traceback.rstrip().splitlines():
             typer.echo(clean(line))
+
+
+def _reason(call: Call) -> list[tuple[str, str]]:
+    """Why it is halted, in its own lines."""
+    lines = (call.reason or "").strip().splitlines()
+    return [("" if number else "halted", line) for number, line in enumerate(lines)]
 
 
 def _input(value: Any) -> str:
@@ -180,14 +240,99 @@ def _input(value: Any) -> str:
     return short(", ".join(parts), 2000)
 
 
-def watch(home: Home, draw: Callable[[], bool], seconds: float = 1.0) -> None:
-    """Draw again and again, until it says that nothing more will change; in a pipe each picture follows the last."""
-    while True:
-        if sys.stdout.isatty():
-            typer.echo("\x1b[2J\x1b[H", nl=False)
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[int], None]]:
+    """Counts on standard error, in place, while long work goes on; on a terminal only, and not of what is short.
+
+    Args:
+        what: is counted, such as "promises read".
+    """
+    begun, shown = time.monotonic(), 0
+
+    def tell(count: int) -> None:
+        nonlocal shown
+        if sys.stderr.isatty() and time.monotonic() - begun > SOON:
+            text = f"{count:,} {what}"
+            sys.stderr.write(f"\r{text.ljust(shown)}")
+            sys.stderr.flush()
+            shown = len(text)
+
+    try:
+        yield tell
+    finally:
+        if shown:
+            sys.stderr.write("\r" + " " * shown + "\r")
+            sys.stderr.flush()
+
+
+@contextmanager
+def busy(what: str) -> Iterator[None]:
+    """Says on standard error, on a terminal only, what goes on for a while."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    sys.stderr.write(f"{what} ...")
+    sys.stderr.flush()
+    try:
+        yield
+    finally:
+        sys.stderr.write("\r" + " " * (len(what) + 4) + "\r")
+        sys.stderr.flush()
+
+
+def watch(draw: Callable[[], bool], on: bool, seconds: float = 1.0) -> None:
+    """Draw once, or again and again until nothing more will change.
+
+    On a terminal each picture is written over the last one; in a pipe it follows it.
+
+    Args:
+        draw: prints, and says whether more will change.
+        on: whether to draw again at all.
+        seconds: between two pictures.
+    """
+    if not on:
+        draw()
+        return
+    first = True
+    try:
+        while True:
+            more, picture = _picture(draw)
+            sys.stdout.write(_over(picture, first, more) if sys.stdout.isatty() else picture)
+            sys.stdout.flush()
+            if not more:
+                return
+            first = False
+            time.sleep(seconds)
+            if not sys.stdout.isatty():
+                typer.echo(f"-- {datetime.now(UTC):%H:%M:%S} UTC")
+    except KeyboardInterrupt:
+        return
+
+
+class _Canvas(io.StringIO):
+    """Takes what is printed as the terminal would, colours included if it is one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._terminal = sys.stdout.isatty()
+
+    def isatty(self) -> bool:
+        return self._terminal
+
+
+def _picture(draw: Callable[[], bool]) -> tuple[bool, str]:
+    """What `draw` says and prints."""
+    written = _Canvas()
+    with redirect_stdout(written):
         more = draw()
-        if not more:
-            return
-        time.sleep(seconds)
-        if not sys.stdout.isatty():
-            typer.echo(f"-- {datetime.now(UTC):%H:%M:%S} UTC")
+    return more, written.getvalue()
+
+
+def _over(picture: str, first: bool, more: bool) -> str:
+    """A picture that takes the place of the one before it without a moment in which nothing is there."""
+    lines = picture.splitlines()
+    room = max(2, shutil.get_terminal_size((160, 24)).lines - 1)
+    if more and len(lines) > room:
+        lines = [*lines[: room - 1], f"... {len(lines) - room + 1} more lines"]
+    begin = "\x1b[2J\x1b[H" if first else "\x1b[H"
+    return begin + "".join(f"{line}\x1b[K\n" for line in lines) + "\x1b[J"

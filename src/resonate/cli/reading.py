@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Never
 
 from resonate.errors import UsageError
 from resonate.protocol.records import Value
@@ -47,7 +48,7 @@ def parsed(text: str, what: str) -> Any:
         UsageError: it is no JSON.
     """
     try:
-        return json.loads(text)
+        return _json(text)
     except ValueError as error:
         hint = f"; a text needs quotes of its own: '\"{text}\"'" if text.isidentifier() else ""
         raise UsageError(f"{what} is no JSON ({error}){hint}") from None
@@ -56,9 +57,31 @@ def parsed(text: str, what: str) -> Any:
 def argument(text: str) -> Any:
     """An argument of a function: JSON, or else the text itself."""
     try:
-        return json.loads(text)
+        return _json(text)
     except ValueError:
         return text
+
+
+def _json(text: str) -> Any:
+    """The value of a JSON text, without the numbers that Python writes and reads beyond JSON.
+
+    Raises:
+        ValueError: it is no JSON.
+        UsageError: it is nested too deep.
+    """
+    try:
+        return json.loads(text, parse_constant=_no_number, parse_float=_finite)
+    except RecursionError:
+        raise UsageError(f"{text[:20]}... is nested too deep") from None
+
+
+def _no_number(text: str) -> Never:
+    raise ValueError(f"{text} is no number of JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _no_number(text)
 
 
 def texts(text: str | None, what: str) -> dict[str, str]:

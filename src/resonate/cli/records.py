@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, cast
+import json
+from typing import Annotated, Any, Final, cast
 
+import msgspec
 import typer
 
 from resonate.cli import output, reading
 from resonate.cli.home import Home, at_home
 from resonate.errors import UsageError
+from resonate.inspection import Refusal
+from resonate.inspection.commands import command
 from resonate.protocol import shapes, validation
-from resonate.protocol.records import PromiseState, TaskState
+from resonate.protocol.pauses import is_paused
+from resonate.protocol.records import PromiseState, Schedule, TaskState
 from resonate.protocol.requests import (
     PromiseCreate,
     PromiseGet,
@@ -19,6 +24,7 @@ from resonate.protocol.requests import (
     PromiseSearch,
     PromiseSettle,
     Request,
+    Response,
     ScheduleCreate,
     ScheduleDelete,
     ScheduleGet,
@@ -39,28 +45,39 @@ promises = typer.Typer(help="Promises: the records behind every call.", no_args_
 tasks = typer.Typer(help="Tasks: the right to run a function, leased to one worker.", no_args_is_help=True)
 schedules = typer.Typer(help="Schedules: functions that are begun by the calendar.", no_args_is_help=True)
 
+CLI: Final = "resonate-cli"
+"""Who takes a task where nobody else is named."""
+
+LEASE: Final = "60s"
+
 Id = Annotated[str, typer.Argument(metavar="ID")]
 ValueOption = Annotated[str | None, typer.Option("--value", help="JSON; what whoever waits gets", show_default=False)]
 Tags = Annotated[str | None, typer.Option("--tags", help="JSON object of texts", show_default=False)]
 Limit = Annotated[int, typer.Option(min=1, max=1000, help="How many at most")]
 Cursor = Annotated[str | None, typer.Option(help="Of the page before", show_default=False)]
 Version = Annotated[int, typer.Option(help="Of the task")]
-Pid = Annotated[str, typer.Option(help="Of the process that gets it")]
+Pid = Annotated[str, typer.Option(help="Of the process that has it")]
 Ttl = Annotated[str, typer.Option(help="Its lease: 60s")]
 Timeout = Annotated[str, typer.Option(help="Its deadline, from now: 1h")]
 
 
 def _print(home: Home, request: Request) -> None:
-    """Carry out a request and print the answer's data, as the official command does.
+    """Carry out a request and print the answer's data, as the official command does."""
+    kind, _ = shapes.WRITERS[type(request)]
+    output.data(shapes.ANSWERS[kind](_asked(home, request)))
+
+
+def _asked(home: Home, request: Request) -> Response:
+    """The answer to a request.
 
     Raises:
         UsageError: a field of it is not what the protocol allows.
+        Refusal: it was refused.
     """
     problem = validation.check(request)
     if problem is not None:
         raise UsageError(problem)
-    kind, _ = shapes.WRITERS[type(request)]
-    output.data(shapes.ANSWERS[kind](home.ask(request)))
+    return home.ask(request)
 
 
 # ---- promises ----------------------------------------------------------------------------------
@@ -88,7 +105,13 @@ def create_promise(
 
 
 def _settle(home: Home, id: str, state: SettledState, value: str | None) -> None:
-    _print(home, PromiseSettle(id, state, reading.payload(value, "--value")))
+    wanted = PromiseSettle(id, state, reading.payload(value, "--value"))
+    answer = _asked(home, wanted)
+    found = answer.promise
+    if found is not None and (found.state, found.value.data) != (state, wanted.value.data):
+        other = ", with another value" if found.state == state else ""
+        raise Refusal(f"{id} is settled already: {found.state}{other}. All of it: {command('promises get', id)}")
+    output.data(shapes.ANSWERS["promise.settle"](answer))
 
 
 @promises.command("resolve")
@@ -160,7 +183,13 @@ def get_task(home: Home, id: Id) -> None:
 @tasks.command("create")
 @at_home
 def create_task(
-    home: Home, id: Id, pid: Pid, ttl: Ttl, timeout: Timeout, param: str | None = None, tags: Tags = None
+    home: Home,
+    id: Id,
+    timeout: Timeout,
+    pid: Pid = CLI,
+    ttl: Ttl = LEASE,
+    param: Annotated[str | None, typer.Option(help="JSON", show_default=False)] = None,
+    tags: Tags = None,
 ) -> None:
     """Create a promise with a task, and lease that to PID."""
     deadline = home.now() + int(reading.duration(timeout) * 1000)
@@ -170,7 +199,7 @@ def create_task(
 
 @tasks.command("claim")
 @at_home
-def claim_task(home: Home, id: Id, pid: Pid, version: Version, ttl: Ttl) -> None:
+def claim_task(home: Home, id: Id, version: Version, pid: Pid = CLI, ttl: Ttl = LEASE) -> None:
     """Lease a task to PID."""
     _print(home, TaskAcquire(id, version, pid, int(reading.duration(ttl) * 1000)))
 
@@ -182,14 +211,64 @@ def release_task(home: Home, id: Id, version: Version) -> None:
     _print(home, TaskRelease(id, version))
 
 
+Action = Annotated[str, typer.Option(help='JSON, a request: {"kind": "promise.settle", "head": {}, "data": {...}}')]
+
+
+def _read(kind: str, data: dict[str, Any], option: str) -> Request:
+    """A request of the protocol from its JSON.
+
+    Raises:
+        UsageError: what the option holds is none.
+    """
+    try:
+        return shapes.READERS[kind](msgspec.Raw(json.dumps(data).encode()))
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{option} is no request that {kind} takes: {error}") from None
+
+
+@tasks.command("fence")
+@at_home
+def fence_task(home: Home, id: Id, version: Version, action: Action) -> None:
+    """Create or settle a promise, provided that the lease of this version still holds."""
+    data = {"id": id, "version": version, "action": reading.parsed(action, "--action")}
+    answer = _asked(home, _read("task.fence", data, "--action"))
+    inner = answer.action
+    assert inner is not None, "a fence that passed has an inner answer"
+    shown = {"status": inner.status, "promise": inner.promise} if inner.error is None else {"error": inner.error}
+    output.data({"action": shown, "preload": answer.preload})
+
+
+@tasks.command("complete")
+@at_home
+def complete_task(home: Home, id: Id, version: Version, action: Action) -> None:
+    """Settle the promise of a task that is leased at this version, and end the task."""
+    data = {"id": id, "version": version, "action": reading.parsed(action, "--action")}
+    _print(home, _read("task.fulfill", data, "--action"))
+
+
+@tasks.command("suspend")
+@at_home
+def suspend_task(
+    home: Home,
+    id: Id,
+    version: Version,
+    actions: Annotated[str, typer.Option(help="JSON array of requests promise.register_callback")],
+) -> None:
+    """Give a task up until one of the awaited promises is settled; refused if one is already."""
+    data = {"id": id, "version": version, "actions": reading.parsed(actions, "--actions")}
+    _print(home, _read("task.suspend", data, "--actions"))
+
+
 @tasks.command("heartbeat")
 @at_home
 def heartbeat(
-    home: Home, pid: Pid, tasks: Annotated[str, typer.Option(help='JSON: [{"id": "a", "version": 1}]')]
+    home: Home, tasks: Annotated[str, typer.Option(help='JSON: [{"id": "a", "version": 1}]')], pid: Pid = CLI
 ) -> None:
     """Renew the leases of PID."""
     found = reading.parsed(tasks, "--tasks")
     try:
+        if not isinstance(found, list):
+            raise TypeError
         refs = tuple(TaskRef(each["id"], each["version"]) for each in found)
     except (TypeError, KeyError):
         raise UsageError('--tasks must be a JSON array such as \'[{"id": "a", "version": 1}]\'') from None
@@ -256,6 +335,45 @@ def delete_schedule(home: Home, id: Id) -> None:
     _print(home, ScheduleDelete(id))
 
 
+@schedules.command("pause")
+@at_home
+def pause_schedule(home: Home, id: Id) -> None:
+    """Leave out what a schedule begins, until `resume`; programs that define it again leave it paused."""
+    on = command("schedules resume", id)
+    _schedule_done(home, home.scheduling.pause(id), f"schedule {id} is paused; it goes on with: {on}")
+
+
+@schedules.command("resume")
+@at_home
+def resume_schedule(home: Home, id: Id) -> None:
+    """Let a paused schedule go on; what fell into the pause stays left out."""
+    schedule = home.scheduling.resume(id)
+    _schedule_done(home, schedule, f"schedule {id} goes on, next at {output.at(schedule.next_run_at)}")
+
+
+@schedules.command("run-now")
+@at_home
+def run_schedule(home: Home, id: Id) -> None:
+    """Begin once, now, what a schedule begins, beside its calendar."""
+    promise = home.scheduling.run_now(id)
+    if home.json:
+        output.data(promise)
+    else:
+        output.say(f"{promise.id} is begun; its result: {command('show', promise.id)}")
+
+
+def _schedule_done(home: Home, schedule: Schedule, text: str) -> None:
+    if home.json:
+        output.data(_schedule(schedule))
+    else:
+        output.say(text)
+
+
+def _schedule(schedule: Schedule) -> dict[str, Any]:
+    """A schedule for programs: its record, and whether it is paused."""
+    return {**msgspec.to_builtins(schedule), "paused": is_paused(schedule)}
+
+
 @schedules.command("search")
 @at_home
 def search_schedules(home: Home, tags: Tags = None, limit: Limit = 10, cursor: Cursor = None) -> None:
@@ -270,7 +388,11 @@ def list_schedules(home: Home, limit: Limit = 100) -> None:
     answer = home.ask(ScheduleSearch(None, limit, None))
     found = answer.schedules or ()
     if home.json:
-        output.data(found)
+        output.data([_schedule(one) for one in found])
         return
-    rows = [(one.id, one.cron, output.at(one.next_run_at), output.at(one.last_run_at), one.promise_id) for one in found]
+    rows = [(one.id, one.cron, _next(one), output.at(one.last_run_at), one.promise_id) for one in found]
     output.table(("ID", "CRON (UTC)", "NEXT", "LAST", "BEGINS"), rows, "no schedules")
+
+
+def _next(schedule: Schedule) -> str:
+    return "paused" if is_paused(schedule) else output.at(schedule.next_run_at)

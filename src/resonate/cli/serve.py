@@ -13,6 +13,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from resonate.cli import logs
+from resonate.cli.home import fail
 from resonate.errors import ResonateError
 from resonate.server.config import TABLE, Config, Key, resolve
 
@@ -20,7 +22,6 @@ DEV: Final[Mapping[str, Any]] = {"url": "memory", "observability.metrics_port": 
 """What `resonate dev` does unless told otherwise."""
 
 _LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
-_FORMAT: Final = "%(asctime)s %(levelname)-7s %(name)s  %(message)s"
 _LOG: Final = logging.getLogger("resonate.server")
 
 
@@ -36,9 +37,10 @@ def _command(name: str, text: str, defaults: Mapping[str, Any]) -> Callable[...,
                 print_config(config)
                 return
             run(config)
-        except ResonateError as error:
-            typer.echo(f"resonate {name}: {error}", err=True)
-            raise typer.Exit(1) from None
+        except BrokenPipeError:
+            raise
+        except (ResonateError, ValueError, OSError) as error:
+            fail(error, f"resonate {name}")
 
     options = [_parameter(key, defaults) for key in _ON_COMMAND_LINE]
     options.append(
@@ -109,10 +111,12 @@ def run(config: Config) -> None:
     """
     from resonate.server.build import open_server
 
-    logging.basicConfig(level=_LEVELS[config["level"]], format=_FORMAT)
+    logs.set_up(_LEVELS[config["level"]], config["log_format"])
+    logging.getLogger("uvicorn").setLevel(max(logging.WARNING, _LEVELS[config["level"]]))
     with open_server(config) as (server, where):
         _warn(config)
-        server.run(lambda: _LOG.info("ready at %s, state in %s", server.url, where))
+        page = "" if server.app.dashboard is None else f"; the dashboard is at {server.url}/ui/"
+        server.run(lambda: _LOG.info("ready at %s, state in %s%s", server.url, where, page))
 
 
 def _warn(config: Config) -> None:
@@ -123,13 +127,17 @@ def _warn(config: Config) -> None:
             "auth.users)",
             config["server.bind"],
         )
+    if "*" in config["server.cors.allow_origins"] and not server_has_auth(config):
+        _LOG.warning("every page that a browser of this machine or network opens may do everything: CORS allows any")
     if config["debug"]:
         _LOG.warning("debug is on: whoever may send requests may stop time and erase everything")
 
 
 def server_has_auth(config: Config) -> bool:
     """Whether anything is configured to check who asks."""
-    return bool(config["auth.publickey"] or config["auth.tokens"] or config["auth.users"])
+    key = config["auth.publickey"]
+    checked = key is not None and key.strip().lower() != "none"
+    return bool(checked or config["auth.tokens"] or config["auth.users"])
 
 
 serve: Final = _command(

@@ -29,6 +29,8 @@ from resonate.errors.errors import (
     StorageUnavailable,
     StorageUnusable,
     TransactionTooLong,
+    UnfitArguments,
+    UnfitValue,
     UsageError,
 )
 
@@ -59,5 +61,7 @@ __all__ = [
     "StorageUnavailable",
     "StorageUnusable",
     "TransactionTooLong",
+    "UnfitArguments",
+    "UnfitValue",
     "UsageError",
 ]

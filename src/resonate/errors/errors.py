@@ -10,6 +10,8 @@
     │  ├─ ResonateTimedoutError      the promise passed its deadline
     │  ├─ ResonateShutdownError      the client was stopped while somebody waited
     │  ├─ UsageError                 fix the program
+    │  │  ├─ UnfitArguments          (also TypeError) a call that does not fit its function, a wrong type
+    │  │  ├─ UnfitValue              (also ValueError) a function or value that a call cannot be made with
     │  │  ├─ FunctionNotFound        (also ValueError)
     │  │  ├─ InvalidId               (also ValueError)
     │  │  ├─ IdConflict              one id, two different calls
@@ -40,6 +42,9 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from typing import Any, Final
+
+_ANY_ERROR: Final = "Error"
+"""The class of errors that have none, such as reasons that people give."""
 
 _SHOWN: Final = 80
 """Characters of a value that are shown in a message."""
@@ -150,6 +155,14 @@ class UsageError(_PlainText):
     """The program asked for something that cannot be; nothing was changed."""
 
 
+class UnfitArguments(UsageError, TypeError):
+    """A call that cannot be made as it is written: arguments that its function does not take, or of a wrong type."""
+
+
+class UnfitValue(UsageError, ValueError):
+    """A call that cannot be made as it is written: with what is no function, or with a value that cannot be."""
+
+
 class FunctionNotFound(UsageError, ValueError):
     """A function is not registered on this client.
 
@@ -218,16 +231,20 @@ class NotACommand(UsageError, TypeError):
 
 
 class ForgottenCommand(UsageError):
-    """A durable call was made and never yielded or awaited, so it has not happened.
+    """A durable call was made and never yielded or awaited: it has not happened, or nobody has its value.
 
     Args:
         what: the call, as text.
         where: `file:line` where it was made.
+        begun: whether it was begun all the same.
     """
 
-    def __init__(self, what: str, where: str) -> None:
+    def __init__(self, what: str, where: str, begun: bool = False) -> None:
         super().__init__(
-            f"{what} at {where} was made but never yielded or awaited, so it did not run. "
+            f"{what} at {where} was begun, but never yielded or awaited for its value, and only that can be a result. "
+            "Write `return (yield p)` in a generator function, `return await p` in an async function"
+            if begun
+            else f"{what} at {where} was made but never yielded or awaited, so it did not run. "
             "Write `x = yield ...` in a generator function, `x = await ...` in an async function"
         )
         self.what = what
@@ -369,7 +386,7 @@ class RemoteError(Exception):
 
     Args:
         type_name: the name of the original class.
-        message: its text, which is also the text of this one.
+        message: its text; the text of this one has the name before it, unless that is just "Error".
         traceback_text: the original traceback, "" if unknown.
     """
 
@@ -380,7 +397,9 @@ class RemoteError(Exception):
         self.traceback_text = traceback_text
 
     def __str__(self) -> str:
-        return self.message
+        if self.type_name == _ANY_ERROR:
+            return self.message
+        return f"{self.type_name}: {self.message}" if self.message else self.type_name
 
     def __repr__(self) -> str:
         return f"RemoteError({self.type_name!r}, {self.message!r})"

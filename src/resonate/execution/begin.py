@@ -43,7 +43,7 @@ from resonate.execution.commands import (
     Transacted,
 )
 from resonate.execution.coroutine import Returned
-from resonate.execution.records import CALL_TAG, KEY_TAG, agree, describe, identity
+from resonate.execution.records import CALL_TAG, KEY_TAG, TRACE_TAG, agree, describe, identity
 from resonate.options import Options
 from resonate.protocol.records import EMPTY, PENDING, RESOLVED, TARGET, Value
 from resonate.protocol.records import EXTERNAL as EXTERNAL_TAG
@@ -68,7 +68,7 @@ def local(ex: Execution, owner: Call, command: LocalCommand) -> Call:
     text = identity(kind, command.version, command.digest, command.name, command.where)
     known = ex.calls.get(id)
     if known is not None:
-        return _same(known, text, options.check_args)
+        return _same(known, owner, text, options.check_args)
     timeout = options.timeout
     deadline = owner.deadline
     if timeout is not None:
@@ -109,7 +109,7 @@ def remote(ex: Execution, owner: Call, command: RemoteCommand) -> Call:
     text = identity(kind, command.version, command.digest, command.name, command.where)
     known = ex.calls.get(command.id)
     if known is not None:
-        return _same(known, text, options.check_args)
+        return _same(known, owner, text, options.check_args)
     timeout = options.timeout
     if command.detached:
         deadline = ex.now() + int((Options.TIMEOUT if timeout is None else timeout) * 1000)
@@ -121,6 +121,8 @@ def remote(ex: Execution, owner: Call, command: RemoteCommand) -> Call:
     call.attached = not command.detached
     tags = ex.tags(owner, command.id, "global")
     tags[TARGET] = command.target
+    if ex.trace is not None:
+        tags[TRACE_TAG] = ex.trace
     return _outside(ex, owner, call, text, tags, Value(command.headers, command.data))
 
 
@@ -129,7 +131,7 @@ def sleep(ex: Execution, owner: Call, command: Sleep) -> Call:
     text = identity(TIMER, 1, "", f"{command.seconds:g}s", command.where)
     known = ex.calls.get(command.id)
     if known is not None:
-        return _same(known, text, True)
+        return _same(known, owner, text, True)
     until = ex.now() + int(command.seconds * 1000) if command.seconds > 0 else 0
     call = Call(command.id, owner, TIMER, min(until, owner.deadline), command.opts)
     if command.seconds <= 0:
@@ -152,7 +154,7 @@ def latent(ex: Execution, owner: Call, command: Latent) -> Call:
     text = identity(LATENT, 1, command.digest, "promise", command.where)
     known = ex.calls.get(command.id)
     if known is not None:
-        return _same(known, text, options.check_args)
+        return _same(known, owner, text, options.check_args)
     timeout = options.timeout
     deadline = owner.deadline if timeout is None else min(owner.deadline, ex.now() + int(timeout * 1000))
     call = Call(command.id, owner, LATENT, deadline, options)
@@ -168,7 +170,7 @@ def choice(ex: Execution, owner: Call, command: Choice) -> Call:
     text = identity(mode, 1, str(len(members)), mode, command.where)
     known = ex.calls.get(command.id)
     if known is not None:
-        return _same(known, text, True)
+        return _same(known, owner, text, True)
     call = Call(command.id, owner, CHOICE, owner.deadline, command.opts)
     call.members = members
     call.name = mode
@@ -207,25 +209,28 @@ def member(ex: Execution, owner: Call, item: Command | Promise[Any]) -> Call:
 
 def forgotten(call: Call) -> list[Command]:
     """The commands that the function has made and not yielded."""
-    found: list[Command] = []
-    rest = call.loose
-    while type(rest) is tuple:
-        rest, last = rest
-        found.insert(0, last)
-    return [rest, *found] if rest is not None else found
+    loose = call.loose
+    if loose is None:
+        return []
+    return list(loose.values()) if type(loose) is dict else [loose]
+
+
+def loosely(loose: Any, command: Command) -> Any:
+    """The commands made and not yielded, and one more; a single one stands for itself."""
+    if type(loose) is not dict:
+        loose = {id(loose): loose}
+    loose[id(command)] = command
+    return loose
 
 
 def without(loose: Any, item: Any) -> Any:
-    """The chain of commands made and not yielded, less one of them."""
+    """The commands made and not yielded, less one of them."""
     if loose is item or loose is None:
         return None
-    if type(loose) is not tuple:
-        return loose
-    rest, last = loose
-    if last is item:
-        return rest
-    rest = without(rest, item)
-    return last if rest is None else (rest, last)
+    if type(loose) is dict:
+        loose.pop(id(item), None)
+        return loose or None
+    return loose
 
 
 def begun(ex: Execution, owner: Call, promise: Promise[Any]) -> Call:
@@ -327,19 +332,34 @@ def _enter(ex: Execution, owner: Call, call: Call, text: str) -> None:
         raise IdTooLong(id, id.count(".") + 1)
     if not id or "\0" in id:
         raise InvalidId(id, "an id is not empty and holds no NUL")
+    if id == ex.id or id == ex.origin or id == ex.parent:
+        raise _of_ancestor(id)
     call.identity = text
     ex.calls[id] = call
     owner.begun += 1
+    if ex.unwritten:
+        ex.pressing = True
 
 
-def _same(call: Call, text: str, check_args: bool) -> Call:
+def _same(call: Call, owner: Call, text: str, check_args: bool) -> Call:
     """Two calls of one id in an execution are one call; the second must ask for the same."""
+    above: Call | None = owner
+    while above is not None:
+        if above is call:
+            raise _of_ancestor(call.id)
+        above = above.owner
     if not agree(call.identity, text, check_args):
         raise UsageError(
             f"id {call.id!r} is used twice in one execution: first by {describe(call.identity)}, "
             f"now by {describe(text)}. Give one of them another id: .options(id=...)."
         )
     return call
+
+
+def _of_ancestor(id: str) -> UsageError:
+    return UsageError(
+        f"id {id!r} is that of a function which waits for this very call. Give the call another id: .options(id=...)."
+    )
 
 
 def _recorded(record: Record, call: Call) -> bool:

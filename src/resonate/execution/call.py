@@ -8,6 +8,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from resonate.errors import ResonateCanceledError, ResonateTimedoutError
+from resonate.execution.attempts import Failed
 from resonate.execution.commands import Promise
 from resonate.execution.coroutine import Outcome, Raised, Returned
 from resonate.options import Options
@@ -60,6 +61,7 @@ class Call:
         "deadline",
         "done",
         "ended",
+        "failed_before",
         "func",
         "hands_over",
         "id",
@@ -79,6 +81,7 @@ class Call:
         "returns",
         "running",
         "seen",
+        "started_at",
         "stop",
         "track",
         "version",
@@ -124,6 +127,8 @@ class Call:
         self.seen = 0
         self.open = 0
         self.attempt = 1
+        self.started_at: int | None = None
+        self.failed_before: list[Failed] | None = None
         self.running = False
         self.ended: Settled | None = None
         self.resume: Outcome | Call | None = None

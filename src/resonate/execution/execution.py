@@ -10,7 +10,8 @@ lock, but for `conclude` and `Call.read`, which run user code and must be outsid
 Writes are lazy: a step's creation and its result are one write, sent with whatever is next.
 `unwritten` counts the writes that must be durable before the code of another step starts
 (promise 2 of the design: "a finished step never runs again"), `urgent` those that must be
-before any more code runs, because they let an id out of the execution.
+before any more code runs, because they let an id out of the execution. Steps that wait to start
+side by side may share a write: `pressing` says when one must be durable before any step starts.
 """
 
 from __future__ import annotations
@@ -26,12 +27,25 @@ from resonate.errors import (
     ResonateTimedoutError,
 )
 from resonate.execution import begin
-from resonate.execution.call import ASYNC, CHOICE, DETACHED, EXTERNAL, LATENT, RETRY, STEPS, TIMER, Call, Settled
+from resonate.execution.attempts import RAN, ran
+from resonate.execution.call import (
+    ASYNC,
+    CHOICE,
+    DETACHED,
+    EXTERNAL,
+    LATENT,
+    PLAIN,
+    RETRY,
+    STEPS,
+    TIMER,
+    Call,
+    Settled,
+)
 from resonate.execution.commands import Promise as Begun
 from resonate.execution.coroutine import Outcome, Raised, Returned
-from resonate.execution.records import RETRY_TAG, SEEN_TAG, Notes, Records
+from resonate.execution.records import RETRY_TAG, SEEN_TAG, TRACE_TAG, Notes, Records
 from resonate.protocol import chain
-from resonate.protocol.ids import TODAY, Dialect
+from resonate.protocol.ids import EMBEDDED, Dialect, extends
 from resonate.protocol.records import (
     BRANCH,
     EMPTY,
@@ -57,8 +71,14 @@ from resonate.protocol.requests import (
     TaskSuspend,
 )
 
+LOOKED_AT: Final = 8
+"""How many calls that are ready are passed over to find a step."""
+
 LONG_RETRY: Final = 60.0
 """Seconds from which a wait before a retry is a durable timer instead of a held lease."""
+
+NOTED_RETRY: Final = 2.0
+"""Seconds from which a shorter wait is noted beside the call, so that others see it while it lasts."""
 
 OK: Final = "ok"
 LOST: Final = "lost"
@@ -86,21 +106,27 @@ class Execution:
         "dialect",
         "halt",
         "id",
+        "lazy",
         "noted",
         "notes",
         "now",
         "origin",
         "outbox",
         "parent",
+        "pid",
+        "pointed",
+        "pressing",
         "ready",
         "records",
         "remote",
         "root",
         "running",
         "sent",
+        "signed",
         "starting",
         "stop",
         "timed",
+        "trace",
         "unwritten",
         "urgent",
         "version",
@@ -115,7 +141,8 @@ class Execution:
         root: Call,
         *,
         complete: bool = True,
-        dialect: Dialect = TODAY,
+        dialect: Dialect = EMBEDDED,
+        pid: str = "",
     ) -> None:
         self.id = promise.id
         self.version = version
@@ -123,7 +150,10 @@ class Execution:
         self.origin = promise.tags.get(ORIGIN, promise.id)
         self.branch = promise.tags.get(BRANCH, promise.id)
         self.parent = promise.tags.get(PARENT, promise.id)
+        self.trace = promise.tags.get(TRACE_TAG)
         self.now = now
+        self.pid = pid
+        self.signed = f"|{pid}"
         self.complete = complete
         self.dialect = dialect
         self.records = Records(preload) if preload or version > 1 else None
@@ -136,13 +166,18 @@ class Execution:
         self.starting: list[Call] = []
         self.arrivals: list[tuple[Any, Call]] = []
         self.outbox: list[Request] = []
+        self.lazy: dict[str, TaskFence] = {}
+        """Creations of steps that can wait for their results, by id."""
         self.sent = (0, 0)
         self.unwritten = 0
         self.urgent = 0
+        self.pressing = False
+        """Whether code has gone on since the oldest of the unwritten: it may have seen their results."""
         self.timed: list[Call] = []
         self.running = 0
         self.active = 0
         self.noted = 0
+        self.pointed = set[str]() if self.records is None else self.records.pointed
         self.notes = Notes()
         self.stop: BaseException | None = None
         self.halt: NonDeterminismError | None = None
@@ -157,7 +192,26 @@ class Execution:
         self.running += 1
         call = self.ready.popleft()
         call.running = True
+        if call.code is not None and self.unwritten:
+            self.pressing = True
         return call
+
+    def beside(self) -> Call | None:
+        """A plain step that waits beside those that have just ended; it counts as running from now on.
+
+        It was begun before they ended, and no code has seen their results: it may start although these are unwritten.
+        """
+        if self.pressing:
+            return None
+        for place, call in enumerate(self.ready):
+            if call.kind == PLAIN:
+                del self.ready[place]
+                self.running += 1
+                call.running = True
+                return call
+            if place == LOOKED_AT:
+                break
+        return None
 
     def yielded(self, call: Call, item: Any) -> None:
         """A generator yielded `item`: begin what it asks for, or hand it what it waits for."""
@@ -187,6 +241,8 @@ class Execution:
         """
         if call.stop is not None and not begin.allowed_when_stopped(call, item):
             raise call.stop
+        if self.unwritten and call.kind == ASYNC:
+            self.pressing = True  # its code goes on
         if call.loose is item:
             call.loose = None
         elif call.loose is not None:
@@ -251,6 +307,8 @@ class Execution:
         call.code = call.context = None
         if delay < LONG_RETRY:
             self.active += 1
+            if delay >= NOTED_RETRY and call.options.durable and self.stop is None:
+                self._note_attempts(call)
             return True
         self.wait_durably(call, call.attempt, self.now() + int(delay * 1000))
         return False
@@ -267,9 +325,13 @@ class Execution:
         timer.attempt = attempt
         self.calls[timer.id] = self.remote[timer.id] = timer
         tags = self.tags(call, timer.id, "global")
-        tags[BRANCH] = self.branch
+        if not self._strays(timer.id):
+            tags[BRANCH] = self.branch
         self.tag_timer(tags)
         tags[RETRY_TAG] = str(attempt)
+        if call.failed_before:
+            tags[RAN] = self._ran(call)
+            call.failed_before = None
         self.create(timer, tags, EMPTY)
         self.attend(call, timer)
 
@@ -286,6 +348,7 @@ class Execution:
         """Stop every frame: `reason` is raised where each waits, and nothing more is written."""
         self.stop = reason
         self.outbox.clear()
+        self.lazy.clear()
         self.unwritten = self.urgent = 0
         self.awaited.clear()
         self._stop([self.root, *(call for call in self.calls.values() if not call.done)], reason)
@@ -312,13 +375,17 @@ class Execution:
         if self.notes.unwritten and self.stop is None:
             self._write_notes(tags)
         action = PromiseCreate(call.id, call.deadline, param, tags)
-        self.outbox.append(action if self.stop is not None else TaskFence(self.id, self.version, action, False))
+        request = action if self.stop is not None else TaskFence(self.id, self.version, action, False)
         if call.kind in EXTERNAL:
-            self.unwritten += 1
+            self._must_be_written()
             if call.kind in URGENT:
                 self.urgent += 1
         elif self._asks_first(call):
-            self.unwritten += 1
+            self._must_be_written()
+        elif call.kind in STEPS and type(request) is TaskFence and SEEN_TAG not in tags:
+            self.lazy[call.id] = request
+            return
+        self.outbox.append(request)
 
     def tag_timer(self, tags: dict[str, str]) -> None:
         """Make a promise with `tags` a timer that the service arms."""
@@ -327,7 +394,12 @@ class Execution:
             tags[TARGET] = self.dialect.timer_target
 
     def tags(self, owner: Call, id: str, scope: str) -> dict[str, str]:
-        """The tags of a child's place in the tree; a local child belongs to our branch."""
+        """The tags of a child's place in the tree; a local child belongs to our branch.
+
+        A service may want an id that the program chose to be in a tree of its own.
+        """
+        if self._strays(id):
+            return {ORIGIN: id, BRANCH: id, PARENT: id, SCOPE: scope}
         return {
             ORIGIN: self.origin,
             BRANCH: self.branch if scope == "local" else id,
@@ -338,9 +410,13 @@ class Execution:
     def take(self, before_step: bool = False) -> list[Request]:
         """Everything queued so far, in order; the driver sends it as one chain.
 
-        Before a step starts, its own creation stays behind: if it is short, that becomes one write with its result.
+        Before a step starts, the creations of steps stay behind, which become one write with their results if they
+        are short, and so does that of the function that is about to start.
         """
         batch, self.outbox = self.outbox, []
+        if self.lazy and not before_step:
+            batch[:0] = self.lazy.values()
+            self.lazy.clear()
         self.sent = (self.unwritten, self.urgent)
         if before_step and len(batch) > 1 and self._may_wait(batch[-1]):
             self.outbox.append(batch.pop())
@@ -351,6 +427,8 @@ class Execution:
         self.unwritten -= self.sent[0]
         self.urgent -= self.sent[1]
         self.sent = (0, 0)
+        if self.unwritten == 0:
+            self.pressing = False
         last = answers[-1]
         if len(answers) < len(batch) or not chain.holds(batch[len(answers) - 1], last):
             if last.status in (404, 409):
@@ -359,7 +437,8 @@ class Execution:
                 return REFUSED
             request = batch[len(answers) - 1]
             if not self._too_late(request, last) and not self._settled_before(request, last):
-                self._compare(request, last)
+                for sent, answer in zip(batch, answers, strict=False):
+                    self._compare(sent, answer)  # one of them may be the record of another call
                 return DIVERGED
             self._again_later(batch[len(answers) :])
             batch = batch[: len(answers)]
@@ -369,6 +448,11 @@ class Execution:
                 if promise is not None and promise.state != PENDING:
                     self.settle(promise)
         return OK
+
+    @property
+    def queued(self) -> bool:
+        """Whether anything is to be written."""
+        return bool(self.outbox or self.lazy)
 
     def rest(self) -> str | None:
         """DONE or BLOCKED when no code can run any more; None while some still can."""
@@ -382,7 +466,7 @@ class Execution:
         """The request that settles the root with its result."""
         end = self.root.ended
         assert end is not None
-        action = PromiseSettle(self.id, end.state, Value(end.headers, end.data))  # type: ignore[arg-type]
+        action = PromiseSettle(self.id, end.state, Value(self._headers(self.root, end), end.data))  # type: ignore[arg-type]
         return TaskFulfill(self.id, self.version, action)
 
     def suspend(self) -> TaskSuspend:
@@ -396,6 +480,11 @@ class Execution:
 
     # ---- inside -----------------------------------------------------------------------------------
 
+    def _must_be_written(self) -> None:
+        """What has just been queued must be durable before any step starts."""
+        self.unwritten += 1
+        self.pressing = True
+
     def _may_wait(self, request: Request) -> bool:
         """Whether `request` creates a local call and says nothing that must be durable before the call starts."""
         if type(request) is not TaskFence or type(request.action) is not PromiseCreate:
@@ -408,9 +497,15 @@ class Execution:
         """Whether the answer to `call`'s creation comes before its code, since it may be recorded unknown to us.
 
         That is so where the service has not shown us the whole record, and where the program
-        chose an id that may belong to another execution.
+        chose an id that may belong to another execution, or that is in a tree of its own.
         """
-        return not self.complete or (call.owner is not None and not call.id.startswith(call.owner.prefix))
+        if not self.complete or self._strays(call.id):
+            return True
+        return call.owner is not None and not call.id.startswith(call.owner.prefix)
+
+    def _strays(self, id: str) -> bool:
+        """Whether the service wants `id` to be in a tree of its own."""
+        return not self.dialect.strays and not extends(self.origin, id)
 
     def _write_notes(self, tags: dict[str, str]) -> None:
         """Have the creation with `tags` carry the order notes; one outside of our branch gets a note beside it.
@@ -425,6 +520,22 @@ class Execution:
             write = PromiseWrite(note, PromiseSettle(id, "resolved"))
             self.outbox.append(TaskFence(self.id, self.version, write, False))
         tags[SEEN_TAG] = self.notes.take()
+
+    def _note_attempts(self, call: Call) -> None:
+        """Say beside `call` what became of its attempts so far; nothing waits for that to be written."""
+        id = f"{call.prefix or call.id + '.'}tried{self.version}-{call.attempt}"
+        tags = {**self.tags(call, id, "local"), SEEN_TAG: "{}", RAN: self._ran(call)}
+        call.failed_before = None
+        write = PromiseWrite(PromiseCreate(id, call.deadline, EMPTY, tags), PromiseSettle(id, "resolved"))
+        self.outbox.append(TaskFence(self.id, self.version, write, False))
+
+    def _ran(self, call: Call) -> str:
+        return ran(call.started_at, self.pid, call.failed_before or ())
+
+    def _headers(self, call: Call, settled: Settled) -> dict[str, str]:
+        """The headers of a result: those of its payload, and who gave it since when."""
+        text = self._ran(call) if call.failed_before else f"{call.started_at or ''}{self.signed}"
+        return {RAN: text} if settled.headers is None else {**settled.headers, RAN: text}
 
     def _start(self, call: Call) -> None:
         if self.records is not None and (attempt := self.records.retries.get(call.id, 0)):
@@ -468,16 +579,21 @@ class Execution:
         if call is self.root:
             return
         if call.options.durable:
-            self._write(PromiseSettle(call.id, settled.state, Value(settled.headers, settled.data)))  # type: ignore[arg-type]
+            value = Value(self._headers(call, settled), settled.data)
+            self._write(PromiseSettle(call.id, settled.state, value))  # type: ignore[arg-type]
         call.outcome = settled.outcome
         call.ended = None
         self._finish(call)
         call.forget_code()
 
     def _write(self, settle: PromiseSettle) -> None:
-        """Queue a settlement; one whose creation is queued right before it becomes one write with it."""
+        """Queue a settlement; one whose creation is still queued becomes one write with it."""
         outbox = self.outbox
-        last = outbox[-1] if outbox else None
+        last: Request | None = self.lazy.pop(settle.id, None)
+        if last is not None:
+            outbox.append(last)
+        elif outbox:
+            last = outbox[-1]
         if type(last) is TaskFence and type(last.action) is PromiseCreate and last.action.id == settle.id:
             outbox[-1] = TaskFence(self.id, self.version, PromiseWrite(last.action, settle), False)
         else:
@@ -535,6 +651,8 @@ class Execution:
         except NonDeterminismError as error:
             self.halt = error
             return None
+        if create.tags.get(BRANCH) != self.branch and promise.tags.get(ORIGIN) == self.origin:
+            self.pointed.add(promise.id)  # whoever looks for it finds it below us
         return promise
 
     def _settled_before(self, request: Request, answer: Response) -> bool:
@@ -567,7 +685,7 @@ class Execution:
         for fence in fences:
             id = fence.action.id
             if type(fence.action) is not PromiseCreate or id in self.remote or self._asks_first(self.calls[id]):
-                self.unwritten += 1
+                self._must_be_written()
 
 
 def child_prefix(id: str, origin: str, separator: str = ":") -> str:

@@ -19,6 +19,12 @@ CALL_TAG: Final = "resonate:py:call"
 SEEN_TAG: Final = "resonate:py:seen"
 RETRY_TAG: Final = "resonate:py:retry"
 HALT_TAG: Final = "resonate:py:halt"
+TRACE_TAG: Final = "resonate:py:traceparent"
+"""Where the caller stands in a distributed trace, as W3C's header of that name says it; children inherit it."""
+
+AWAITS_TAG: Final = "resonate:py:awaits"
+"""Of a note: the id of a promise that is awaited, and that another execution may have made."""
+
 KEY_TAG: Final = "resonate:py:ikey"
 """The idempotency key, where it is not the id."""
 
@@ -33,6 +39,11 @@ def split(text: str) -> tuple[str, str, str, str, str]:
     kind, version, digest, rest = text.split("|", 3)
     name, _, where = rest.rpartition("|")
     return kind, version, digest, name, where
+
+
+def halt_notes(id: str, version: int) -> tuple[str, str]:
+    """Where it is noted why the execution `id` was halted at that version of its task, in both dialects of ids."""
+    return f"{id}:halt{version}", f"{id}.halt{version}"
 
 
 def describe(text: str) -> str:
@@ -60,13 +71,14 @@ def agree(recorded: str | None, asked: str, check_args: bool = True, any_version
 class Records:
     """The recorded promises of one execution, as they were when its task was acquired."""
 
-    __slots__ = ("by_id", "children", "retries", "seen")
+    __slots__ = ("by_id", "children", "pointed", "retries", "seen")
 
     def __init__(self, promises: Iterable[Promise]) -> None:
         self.by_id: dict[str, Promise] = {}
         self.children: dict[str, list[str]] = {}
         self.retries: dict[str, int] = {}
         self.seen: dict[str, list[str]] = {}
+        self.pointed: set[str] = set()
         for promise in promises:
             self._add(promise)
 
@@ -75,6 +87,8 @@ class Records:
         parent = tags.get(PARENT, "")
         if SEEN_TAG in tags:
             self._see(json.loads(tags[SEEN_TAG]))
+        if AWAITS_TAG in tags:
+            self.pointed.add(tags[AWAITS_TAG])
         if HALT_TAG in tags or (SEEN_TAG in tags and CALL_TAG not in tags and RETRY_TAG not in tags):
             return  # a note, no call
         if RETRY_TAG in tags:

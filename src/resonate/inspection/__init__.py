@@ -5,11 +5,14 @@ servers of other makes. Reads; changes nothing.
 """
 
 from resonate.inspection.inspector import Inspector
+from resonate.inspection.scheduling import Scheduling
 from resonate.inspection.steering import Refusal, Steering
-from resonate.inspection.views import Call, Execution, Failure, FailureGroup, Group, Page, Wait
+from resonate.inspection.views import Attempt, Call, Counts, Execution, Failure, FailureGroup, Group, Page, Wait, Worker
 
 __all__ = [
+    "Attempt",
     "Call",
+    "Counts",
     "Execution",
     "Failure",
     "FailureGroup",
@@ -17,6 +20,8 @@ __all__ = [
     "Inspector",
     "Page",
     "Refusal",
+    "Scheduling",
     "Steering",
     "Wait",
+    "Worker",
 ]

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
-import heapq
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, tzinfo
+from typing import Final, Literal
 
 from msgspec.structs import replace
 
 from resonate.errors import ResonateStoreError
-from resonate.execution.records import HALT_TAG
-from resonate.inspection.reading import call_of, is_note, is_root
-from resonate.inspection.views import STATES, Call, Failure, FailureGroup, Group, Page, Wait
-from resonate.inspection.waits import waits_of
-from resonate.protocol.records import ORIGIN, PARENT, PENDING, SCOPE, TARGET, Promise, PromiseState, Task
-from resonate.protocol.requests import PromiseGet, PromiseSearch, Request, Response, TaskGet
+from resonate.execution.attempts import Ran
+from resonate.execution.records import AWAITS_TAG, HALT_TAG, halt_notes
+from resonate.inspection.foreign import Foreign
+from resonate.inspection.grouping import alike, by_load, place_of
+from resonate.inspection.reading import call_of, is_note, told_beside, told_by, with_attempts
+from resonate.inspection.views import STATES, Call, Counts, FailureGroup, Group, Page, Wait
+from resonate.inspection.waits import Reached, waits_of
+from resonate.protocol.descent import UNKNOWN, descend
+from resonate.protocol.listing import Phase, Wanted
+from resonate.protocol.records import ORIGIN, PARENT, PENDING, TARGET, Promise, Task
+from resonate.protocol.requests import (
+    ExecutionCount,
+    ExecutionFailures,
+    ExecutionSearch,
+    GroupSearch,
+    PromiseGet,
+    Request,
+    Response,
+    TaskGet,
+)
 
 PAGE: Final = 1000
 """Promises asked for at once: as many as a search may give."""
@@ -24,28 +37,40 @@ PAGE: Final = 1000
 TREE: Final = 100_000
 """Calls of one execution that are read at most."""
 
+ROUNDS: Final = 50
+"""Requests after which a page is shown as it is, should a service find next to nothing of what is looked for."""
+
+COUNTED: Final = 10_000
+"""Executions in one state that are counted at most; from there on it is `10,000+`."""
+
+COUNTED_APART: Final = 1_000
+"""The same where functions or groups are counted one by one."""
+
+KINDS: Final = 200
+"""Kinds of failures that are told apart at most."""
+
 Send = Callable[[Sequence[Request]], list[Response]]
 
-_SETTLED: Final[dict[str, PromiseState]] = {
+_PHASES: Final[dict[str, Phase]] = {
+    "queued": "pending",
+    "running": "acquired",
+    "waiting": "suspended",
+    "halted": "halted",
     "succeeded": "resolved",
     "failed": "rejected",
     "cancelled": "rejected_canceled",
     "timed out": "rejected_timedout",
 }
-FAILED_SHOWN: Final = 20
-"""Ids that are named of executions that failed alike."""
-
-_AGAIN: Final = "Traceback (most recent call last):"
-_FRAME: Final = re.compile(r'File "([^"]*)", line (\d+), in (.*)')
-NEWEST: Final = "newest:"
-"""How cursors begin of a service that lists executions the newest first."""
-
+_STATES: Final = {phase: state for state, phase in _PHASES.items()}
 _ORDERED: Final = "n."
 _NUMBERS: Final = re.compile(r"(\d+)")
 
 
 class Inspector:
     """Asks a service, through whatever carries requests to it.
+
+    Our services answer each question from an index. Of other makes everything is read that a
+    search of the protocol gives.
 
     Args:
         send: carries requests of the protocol; `Network.send`.
@@ -55,6 +80,9 @@ class Inspector:
     def __init__(self, send: Send, now: Callable[[], int]) -> None:
         self._send = send
         self._now = now
+        self._foreign = Foreign(send, self._with_tasks)
+        self._known = True
+        """Whether the service answers our own kinds of requests, as far as known."""
 
     def executions(
         self,
@@ -72,58 +100,68 @@ class Inspector:
         """Executions, the newest first.
 
         Args:
-            state: one of `views.STATES`.
+            state: one of `views.STATES`; of those, retrying and pending are told apart only in a tree.
             function: its name.
             group: whose workers run it.
             tags: all of these.
             prefix: how its id begins.
             since, until: when it was begun, milliseconds since the epoch; the second instant is not included.
-            limit: how many at most.
+            limit: how many at most. A page may be shorter and have a next one, where next to nothing fits.
             cursor: of the page before.
 
         Raises:
             ValueError: there is no such state, or the cursor is of no page of ours.
             ResonateStoreError: the service cannot search, or is out of reach.
         """
-        if state is not None and state not in STATES:
-            raise ValueError(f"state must be one of {', '.join(STATES)}, got {state!r}")
+        wanted = _wanted(state, function, group, tags, prefix, since, until)
         before = None if cursor is None else _read_cursor(cursor)
+        if state is not None and state not in _PHASES:
+            return Page(())
+        if cursor is None or cursor.startswith(_ORDERED):
+            page = self._newest(wanted, state, None if before is None else f"{before[0]}.{before[1]}", limit)
+            if page is not None:
+                return page
+        found = self._foreign.executions(wanted, state, before, limit + 1)
+        more = len(found) > limit
+        items = tuple(found[:limit])
+        return Page(items, f"{items[-1].created_at}.{items[-1].id}" if more and items else None)
 
-        def matches(promise: Promise) -> bool:
-            at = promise.created_at
-            return (
-                is_root(promise)
-                and promise.id.startswith(prefix)
-                and (since is None or at >= since)
-                and (until is None or at < until)
-                and (before is None or (at, promise.id) < before)
-            )
+    def counts(
+        self,
+        *,
+        function: str | None = None,
+        group: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        prefix: str = "",
+        since: int | None = None,
+        until: int | None = None,
+    ) -> Counts:
+        """How many executions there are in each state; each is counted up to `COUNTED`.
 
-        def fits(call: Call) -> bool:
-            return state in (None, call.state) and function in (None, call.name) and group in (None, call.group)
+        Args: as for `executions`.
 
-        known = cursor is None or cursor.startswith(_ORDERED)
-        alone = function is None and group is None and (state is None or state in _SETTLED)
-        found: list[Call] = []
-        ordered = False
-        for page, ordered in self._newest(
-            PromiseSearch(
-                _recorded(state),
-                dict(tags or {}) or None,
-                min(limit + 1, PAGE) if alone else PAGE,
-                prefix=prefix or None,
-            ),
-            before,
-            known,
-        ):
-            found += filter(fits, self._with_tasks([promise for promise in page if matches(promise)]))
-            if ordered and (len(found) > limit or (since is not None and page and page[-1].created_at < since)):
-                break
-        newest = heapq.nlargest(limit + 1, found, key=lambda call: (call.created_at, call.id))
-        items = tuple(newest[:limit])
-        if len(newest) <= limit:
-            return Page(items)
-        return Page(items, f"{_ORDERED if ordered else ''}{items[-1].created_at}.{items[-1].id}")
+        Raises:
+            ResonateStoreError: the service cannot search, or is out of reach.
+        """
+        wanted = _wanted(None, function, group, tags, prefix, since, until)
+        answer = self._ask(ExecutionCount(wanted, "", COUNTED))
+        if answer is None or answer.counts is None:
+            return self._foreign.counts(wanted, COUNTED)
+        return _counted(answer.counts.get("", {}), COUNTED, answer.partial)
+
+    def counts_by(
+        self, by: Literal["function", "group"], *, since: int | None = None, until: int | None = None
+    ) -> dict[str, Counts]:
+        """`counts` for each function, or each group, that there are executions of; up to `COUNTED_APART` in a state.
+
+        Raises:
+            ResonateStoreError: the service cannot search, or is out of reach.
+        """
+        wanted = Wanted(since=since, until=until)
+        answer = self._ask(ExecutionCount(wanted, by, COUNTED_APART))
+        if answer is None or answer.counts is None:
+            return self._foreign.counts_by(wanted, by, COUNTED)
+        return {name: _counted(counts, COUNTED_APART, False) for name, counts in answer.counts.items()}
 
     def execution(self, id: str) -> Call:
         """One call, without what is below it.
@@ -135,7 +173,7 @@ class Inspector:
         if read.promise is None:
             raise ResonateStoreError(f"The specified promise was not found: {id}", 40400)
         call = call_of(read.promise, asked.task)
-        return replace(call, reason=self._reason(read.promise)) if call.state == "halted" else call
+        return self._with_reasons([call], {id: asked.task})[0]
 
     def tree(self, id: str) -> Call:
         """One call with all that is below it.
@@ -143,86 +181,129 @@ class Inspector:
         Raises:
             ResonateStoreError: 100.404, there is none of this id.
         """
-        top = self.execution(id)
-        origin = top.tags.get(ORIGIN, id)
-        promises = [promise for page in self._pages({ORIGIN: origin}, None, TREE) for promise in page]
-        reasons = _reasons(promises)
-        below: dict[str, list[Call]] = {}
-        for call in self._with_tasks([promise for promise in promises if not is_note(promise)]):
-            parent = call.tags.get(PARENT, call.id)
-            if call.id not in (id, parent):
-                below.setdefault(parent, []).append(replace(call, reason=reasons.get(call.id)))
-        return _grown(replace(top, reason=reasons.get(id, top.reason)), below)
+        return self._reached(id).call
 
-    def why(self, id: str) -> list[Wait]:
-        """What an execution waits for, from the root to the leaves; empty if it is over.
+    def why(self, id: str, zone: tzinfo = UTC) -> list[Wait]:
+        """What an execution waits for, from the root to the leaves, into other executions too; empty if it is over.
+
+        Args:
+            id: of it.
+            zone: whose time is told.
 
         Raises:
             ResonateStoreError: 100.404, there is none of this id.
         """
-        return waits_of(self.tree(id), self._now())
+        return waits_of(self._reached(id), self._elsewhere, self._now(), zone)
 
     def groups(self) -> list[Group]:
-        """The groups that have open calls, by name."""
-        found: dict[str, list[Call]] = {}
-        for page in self._pages({SCOPE: "global"}, PENDING):
-            for call in self._with_tasks([promise for promise in page if TARGET in promise.tags]):
-                if call.group is not None:
-                    found.setdefault(call.group, []).append(call)
-        return [_group(name, calls) for name, calls in sorted(found.items())]
+        """The groups that have open calls, by name.
 
-    def failures(self, limit: int = 1000) -> list[FailureGroup]:
+        Raises:
+            ResonateStoreError: the service cannot search, or is out of reach.
+        """
+        answer = self._ask(GroupSearch(COUNTED))
+        if answer is None or answer.groups is None or answer.holders is None:
+            return self._foreign.groups(COUNTED)
+        ids = [id for holder in answer.holders for id in holder.ids]
+        read = self._send([PromiseGet(id) for id in ids]) if ids else []
+        calls = {one.promise.id: call_of(one.promise) for one in read if one.promise is not None}
+        return by_load(answer.groups, answer.holders, calls, COUNTED)
+
+    def failures(self, limit: int = 1000, shown: int = 20) -> list[FailureGroup]:
         """Failed executions, those together that failed alike; the newest first.
 
         Args:
-            limit: how many executions are looked at.
+            limit: of each kind, how many are counted; on servers of other makes, how many executions are looked at.
+            shown: of each kind, how many ids are named; from 1 to 1,000.
+
+        Raises:
+            ResonateStoreError: the service cannot search, or is out of reach.
         """
-        alike: dict[tuple[str, str, str], list[Call]] = {}
-        for call in self.executions(state="failed", limit=limit).items:
-            if call.error is not None:
-                alike.setdefault((call.title, call.error.type, place_of(call.error)), []).append(call)
-        groups = [_alike(function, place, calls) for (function, _, place), calls in alike.items()]
-        return sorted(groups, key=lambda group: group.newest, reverse=True)
+        answer = self._ask(ExecutionFailures(KINDS, min(limit, PAGE), shown))
+        if answer is None or answer.failures is None:
+            page = self.executions(state="failed", limit=limit)
+            return alike(page.items, shown, page.cursor is not None)
+        ends = [id for fault in answer.failures for id in (fault.ids[0], fault.ids[-1])]
+        read = self._send([PromiseGet(id) for id in ends]) if ends else []
+        found: list[FailureGroup] = []
+        for fault, newest, oldest in zip(answer.failures, read[::2], read[1::2], strict=True):
+            call = None if newest.promise is None else call_of(newest.promise)
+            if call is None or call.error is None or oldest.promise is None:
+                continue  # purged since
+            named = 1 < fault.count == len(fault.ids) <= limit
+            found.append(
+                FailureGroup(
+                    function=call.name or fault.function,
+                    error=call.error,
+                    place=place_of(call.error),
+                    count=min(fault.count, limit),
+                    newest=call.settled_at or 0,
+                    oldest=oldest.promise.settled_at if named else None,
+                    ids=tuple(fault.ids),
+                    more=fault.count > limit,
+                )
+            )
+        return sorted(found, key=lambda group: group.newest, reverse=True)
 
     # ---- inside --------------------------------------------------------------------------------
 
-    def _newest(
-        self, search: PromiseSearch, before: tuple[int, str] | None, known: bool
-    ) -> Iterator[tuple[Sequence[Promise], bool]]:
-        """Executions, the newest first and True where the service knows that order, else all there are and False.
+    def _reached(self, id: str) -> Reached:
+        """A call with all that is below it, and what it waits for elsewhere.
 
-        Args:
-            search: what to look for.
-            before: where the page before ended.
-            known: False if the service is known not to know that order.
+        Raises:
+            ResonateStoreError: 100.404, there is none of this id.
         """
-        cursor = None if before is None else f"{NEWEST}{before[0]}:{before[1]}"
-        while known:
-            (answer,) = self._send([replace(search, cursor=cursor, newest=True)])
-            if answer.promises is None:
-                raise ResonateStoreError(f"promises cannot be searched for here: {answer.error}", 500)
-            cursor = answer.cursor
-            known = cursor is None or cursor.startswith(NEWEST)
-            if known:
-                yield answer.promises, cursor is not None
-            if cursor is None:
-                return
-        for page in self._pages({SCOPE: "global", **(search.tags or {})}, search.state):
-            yield page, False
+        top = self.execution(id)
+        promises: list[Promise] = []
+        for page in descend(self._send, id, top.tags.get(ORIGIN, id)):
+            promises += page
+            if len(promises) >= TREE:
+                break
+        reasons, told = _reasons(promises), _told(promises)
+        below: dict[str, list[Call]] = {}
+        for call in self._with_tasks([promise for promise in promises if not is_note(promise)]):
+            parent = call.tags.get(PARENT, call.id)
+            if call.id not in (id, parent):
+                below.setdefault(parent, []).append(_completed(call, reasons, told))
+            elif call.id == id:
+                top = _completed(call, reasons, told)
+        return Reached(_grown(top, below, self._now()), _awaits(promises))
 
-    def _pages(
-        self, tags: dict[str, str], state: PromiseState | None, most: int | None = None
-    ) -> Iterator[Sequence[Promise]]:
-        cursor, seen = None, 0
-        while most is None or seen < most:
-            (answer,) = self._send([PromiseSearch(state, tags, PAGE, cursor)])
-            if answer.promises is None:
-                raise ResonateStoreError(f"promises cannot be searched for here: {answer.error}", 500)
-            yield answer.promises
-            seen += len(answer.promises)
+    def _elsewhere(self, id: str) -> Reached | None:
+        try:
+            return self._reached(id)
+        except ResonateStoreError as error:
+            if round(error.code, 3) != 100.404:
+                raise
+            return None  # it has been purged since
+
+    def _newest(self, wanted: Wanted, state: str | None, cursor: str | None, limit: int) -> Page[Call] | None:
+        """A page from a service that lists executions; None from one that does not."""
+        found: list[Call] = []
+        for _ in range(ROUNDS):
+            answer = self._ask(ExecutionSearch(wanted, min(limit + 1 - len(found), PAGE), cursor))
+            if answer is None or answer.promises is None:
+                return None
+            found += [call for call in self._with_tasks(answer.promises) if state in (None, call.state)]
             cursor = answer.cursor
-            if cursor is None:
-                return
+            if cursor is None or len(found) > limit:
+                break
+        items = tuple(found[:limit])
+        if len(found) > limit:
+            cursor = f"{items[-1].created_at}.{items[-1].id}" if items else cursor
+        return Page(items, None if cursor is None else _ORDERED + cursor)
+
+    def _ask(self, request: Request) -> Response | None:
+        """The answer to a request of ours; None if the service does not know it."""
+        if not self._known:
+            return None
+        (answer,) = self._send([request])
+        if answer.status in UNKNOWN:
+            self._known = not isinstance(request, ExecutionSearch)
+            return None
+        if answer.error is not None:
+            raise ResonateStoreError(f"executions cannot be looked for here: {answer.error}", answer.status * 100)
+        return answer
 
     def _with_tasks(self, promises: Sequence[Promise]) -> Iterable[Call]:
         open = [promise for promise in promises if promise.state == PENDING and TARGET in promise.tags]
@@ -231,17 +312,42 @@ class Inspector:
             asked = open[start : start + PAGE]
             answers = self._send([TaskGet(promise.id) for promise in asked])
             tasks.update((promise.id, answer.task) for promise, answer in zip(asked, answers, strict=True))
-        return [call_of(promise, tasks.get(promise.id)) for promise in promises]
+        calls = [call_of(promise, tasks.get(promise.id)) for promise in promises]
+        return self._with_reasons(calls, tasks) if any(call.state == "halted" for call in calls) else calls
 
-    def _reason(self, promise: Promise) -> str | None:
-        origin = promise.tags.get(ORIGIN, promise.id)
-        notes = [found for page in self._pages({ORIGIN: origin, SCOPE: "local"}, None, TREE) for found in page]
-        return _reasons(notes).get(promise.id)
+    def _with_reasons(self, calls: Sequence[Call], tasks: Mapping[str, Task | None] | None = None) -> list[Call]:
+        """`calls`, those that are halted with the reason that is noted beside them."""
+        known = tasks or {}
+        halted = [(call.id, task) for call in calls if call.state == "halted" and (task := known.get(call.id))]
+        asked = [(id, PromiseGet(note)) for id, task in halted for note in halt_notes(id, task.version)]
+        reasons: dict[str, str] = {}
+        for start in range(0, len(asked), PAGE):
+            part = asked[start : start + PAGE]
+            for (id, _), answer in zip(part, self._send([request for _, request in part]), strict=True):
+                if answer.promise is not None and HALT_TAG in answer.promise.tags:
+                    reasons[id] = answer.promise.tags[HALT_TAG]
+        return [replace(call, reason=reasons[call.id]) if call.id in reasons else call for call in calls]
 
 
-def _recorded(state: str | None) -> PromiseState | None:
-    """The state that promises of calls in `state` have."""
-    return None if state is None else _SETTLED.get(state, PENDING)
+def _wanted(
+    state: str | None,
+    function: str | None,
+    group: str | None,
+    tags: Mapping[str, str] | None,
+    prefix: str,
+    since: int | None,
+    until: int | None,
+) -> Wanted:
+    if state is not None and state not in STATES:
+        raise ValueError(f"state must be one of {', '.join(STATES)}, got {state!r}")
+    phases = (_PHASES[state],) if state in _PHASES else None
+    return Wanted(phases, function, group, dict(tags) if tags else None, prefix or None, since, until)
+
+
+def _counted(counts: Mapping[str, int], most: int, partial: bool) -> Counts:
+    states = {_STATES[phase]: min(count, most) for phase, count in counts.items() if phase in _STATES}
+    more = [state for state in states if partial or counts[_PHASES[state]] > most]
+    return Counts(states, tuple(more))
 
 
 def _reasons(promises: Iterable[Promise]) -> dict[str, str]:
@@ -250,7 +356,34 @@ def _reasons(promises: Iterable[Promise]) -> dict[str, str]:
     return {note.tags.get(PARENT, ""): note.tags[HALT_TAG] for note in noted}
 
 
-def _grown(call: Call, below: dict[str, list[Call]]) -> Call:
+def _awaits(promises: Iterable[Promise]) -> dict[str, list[str]]:
+    """What calls wait for under ids that their programs chose, as noted beside them."""
+    found: dict[str, list[str]] = {}
+    for promise in promises:
+        if AWAITS_TAG in promise.tags:
+            found.setdefault(promise.tags.get(PARENT, ""), []).append(promise.tags[AWAITS_TAG])
+    return found
+
+
+def _told(promises: Iterable[Promise]) -> dict[str, list[Ran]]:
+    """What is recorded of the attempts of calls, by their ids."""
+    told: dict[str, list[Ran]] = {}
+    for promise in promises:
+        for id, ran in ((promise.id, told_by(promise)), (promise.tags.get(PARENT, ""), told_beside(promise))):
+            if ran is not None:
+                told.setdefault(id, []).append(ran)
+    return told
+
+
+def _completed(call: Call, reasons: Mapping[str, str], told: Mapping[str, list[Ran]]) -> Call:
+    """`call` with what is noted beside it."""
+    reason = reasons.get(call.id)
+    if reason is not None:
+        call = replace(call, reason=reason)
+    return with_attempts(call, told[call.id]) if call.id in told else call
+
+
+def _grown(call: Call, below: dict[str, list[Call]], now: int) -> Call:
     """`call` with all that is below it."""
     done: dict[str, Call] = {}
     waiting = [call]
@@ -262,47 +395,22 @@ def _grown(call: Call, below: dict[str, list[Call]]) -> Call:
             waiting += missing
             continue
         waiting.pop()
-        ordered = sorted((done[child.id] for child in children), key=lambda one: (one.created_at, _order(one.id)))
-        retries = any(child.kind == "retry" and not child.settled for child in ordered)
+        ordered = sorted((done[child.id] for child in children), key=_place)
+        retries = any(child.kind == "retry" and not child.settled for child in ordered) or (top.again_at or 0) > now
         state = "retrying" if retries and not top.settled and top.state != "halted" else top.state
-        done[top.id] = replace(top, calls=tuple(ordered), state=state)
+        done[top.id] = replace(top, calls=tuple(ordered), state=state, started_at=_started(top, ordered))
     return done[call.id]
 
 
-def _group(name: str, calls: Sequence[Call]) -> Group:
-    states = Counter(call.state for call in calls)
-    queued = [call.created_at for call in calls if call.state == "queued"]
-    return Group(
-        name=name,
-        queued=states["queued"],
-        running=states["running"],
-        waiting=states["waiting"],
-        halted=states["halted"],
-        oldest=min(queued, default=None),
-        workers=dict(Counter(call.worker for call in calls if call.worker)),
-    )
+def _started(call: Call, below: Sequence[Call]) -> int | None:
+    """When the code of `call` began: at the latest when it made its first call. A replay begins later."""
+    known = [each for each in (call.started_at, *(child.started_at or child.created_at for child in below)) if each]
+    return min(known, default=None)
 
 
-def _alike(function: str, place: str, calls: Sequence[Call]) -> FailureGroup:
-    newest = max(calls, key=lambda call: call.settled_at or 0)
-    assert newest.error is not None
-    return FailureGroup(
-        function=function,
-        error=newest.error,
-        place=place,
-        count=len(calls),
-        newest=newest.settled_at or 0,
-        ids=tuple(call.id for call in calls[:FAILED_SHOWN]),
-    )
-
-
-def place_of(error: Failure) -> str:
-    """The line of code that raised, as its traceback has it: `shop.py:12 in charge`."""
-    frames = _FRAME.findall(error.traceback.partition(_AGAIN)[2].partition(_AGAIN)[0])  # where it was raised first
-    if not frames:
-        return ""
-    path, line, name = frames[-1]
-    return f"{path.replace(chr(92), '/').rpartition('/')[2]}:{line} in {name}"
+def _place(call: Call) -> tuple[int, list[tuple[int, int | str]]]:
+    """Where a call stands among those of its caller: a short step is recorded after it has run, a remote one before."""
+    return min(call.created_at, call.started_at or call.created_at), _order(call.id)
 
 
 def _order(id: str) -> list[tuple[int, int | str]]:

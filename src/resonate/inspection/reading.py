@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any, Final
 
 from msgspec.structs import replace
 
 from resonate.errors import DecodeError
+from resonate.execution.attempts import RAN, Failed, Ran, read_ran
 from resonate.execution.records import CALL_TAG, HALT_TAG, RETRY_TAG, split
-from resonate.inspection.views import Call, Failure, State
+from resonate.inspection.views import Attempt, Call, Failure, State
 from resonate.protocol.addresses import parse
 from resonate.protocol.records import (
     ACQUIRED,
@@ -69,10 +71,70 @@ def call_of(promise: Promise, task: Task | None = None) -> Call:
         tags=promise.tags,
     )
     if task is not None and task.state == ACQUIRED:
-        call = replace(call, worker=task.pid, lease_ms=task.ttl)
+        call = replace(call, worker=task.pid, lease_ms=task.ttl, task_version=task.version)
     if promise.state == RESOLVED:
-        return replace(call, output=_plain(promise.value))
-    return call if promise.state == PENDING else replace(call, error=_failure(promise))
+        call = replace(call, output=_plain(promise.value))
+    elif promise.state != PENDING:
+        call = replace(call, error=_failure(promise))
+    told = told_by(promise)
+    return call if told is None else with_attempts(call, [told])
+
+
+def told_by(promise: Promise) -> Ran | None:
+    """What the value of a call says of its attempts."""
+    headers = promise.value.headers
+    text = headers.get(RAN) if headers else None
+    return None if text is None else read_ran(text)
+
+
+def told_beside(promise: Promise) -> Ran | None:
+    """What a timer or note between two attempts of its parent says of them."""
+    text = promise.tags.get(RAN)
+    return None if text is None else read_ran(text)
+
+
+def with_attempts(call: Call, told: Iterable[Ran]) -> Call:
+    """`call` with its attempts, from all that is recorded of them.
+
+    Args:
+        call: as its promise and task say.
+        told: by its promise, and by the timers and notes between two attempts.
+    """
+    known: dict[int, tuple[Failed, str]] = {}
+    last: Ran | None = None
+    for ran in told:
+        known.update((failed.number, (failed, ran.worker)) for failed in ran.failed)
+        if last is None or (ran.started_at or 0) >= (last.started_at or 0):
+            last = ran
+    attempts = [
+        Attempt(
+            number=number,
+            started_at=failed.started_at,
+            ended_at=failed.ended_at,
+            worker=worker or None,
+            error=Failure(failed.type, failed.text),
+            again_at=failed.again_at,
+        )
+        for number, (failed, worker) in sorted(known.items())
+    ]
+    worker = call.worker or (last.worker if last is not None else "") or None
+    again_at = None
+    if call.settled and last is not None:
+        number = attempts[-1].number + 1 if attempts else 1
+        final = Attempt(
+            number=number, started_at=last.started_at, ended_at=call.settled_at, worker=worker, error=call.error
+        )
+        attempts.append(final)
+    elif attempts:
+        again_at = attempts[-1].again_at
+    started = [each.started_at for each in attempts if each.started_at is not None]
+    return replace(
+        call,
+        worker=worker,
+        attempts=tuple(attempts),
+        again_at=again_at,
+        started_at=min(started, default=call.started_at),
+    )
 
 
 def group_of(promise: Promise) -> str | None:

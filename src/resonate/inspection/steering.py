@@ -8,12 +8,13 @@ from typing import Final
 from resonate.errors import ResonateStoreError, UsageError
 from resonate.execution.call import DETACHED
 from resonate.execution.records import CALL_TAG
+from resonate.inspection.commands import command
 from resonate.inspection.inspector import Inspector
 from resonate.inspection.views import Call
+from resonate.protocol.descent import descend
 from resonate.protocol.records import ORIGIN, PARENT, PENDING, Promise, Value
 from resonate.protocol.requests import (
     PromiseGet,
-    PromiseSearch,
     PromiseSettle,
     Request,
     Response,
@@ -66,9 +67,8 @@ class Steering:
         """
         call = self._inspector.execution(id)
         if call.state != "halted":
-            raise Refusal(
-                f"{id} is {call.state}; only what is halted can be resumed. What it waits for: resonate why {id}"
-            )
+            hint = "" if call.settled else f". What it waits for: {command('why', id)}"
+            raise Refusal(f"{id} is {call.state}; only what is halted can be resumed{hint}")
         (answer,) = self._send([TaskContinue(id)])
         if answer.status != 200:
             raise Refusal(f"{id} cannot be resumed: {answer.error}")
@@ -123,21 +123,30 @@ def flat(call: Call) -> list[Call]:
 
 
 def cancel_below(send: Send, root: Promise) -> None:
-    """Settle the pending descendants of `root`, but for detached calls and what is below them."""
-    origin = root.tags.get(ORIGIN, root.id)
+    """Settle the pending descendants of `root`, but for detached calls and what is below them.
+
+    Those that run may begin more while the tree is read and settled, so it is read until nothing is left;
+    what has been settled begins nothing more.
+    """
+    settled: set[str] = set()
+    while pending := [id for id in _pending_below(send, root) if id not in settled]:
+        for start in range(0, len(pending), PAGE):
+            send([PromiseSettle(id, "rejected_canceled") for id in pending[start : start + PAGE]])
+        settled.update(pending)
+
+
+def _pending_below(send: Send, root: Promise) -> list[str]:
     children: dict[str, list[str]] = {}
-    cursor = None
-    while True:
-        page = send((PromiseSearch("pending", {ORIGIN: origin}, PAGE, cursor),))[0]
-        for promise in page.promises or ():
-            if promise.id != root.id and promise.tags.get(CALL_TAG, "").partition("|")[0] != DETACHED:
+    pending: set[str] = set()
+    for page in descend(send, root.id, root.tags.get(ORIGIN, root.id)):
+        for promise in page:
+            detached = promise.tags.get(CALL_TAG, "").partition("|")[0] == DETACHED
+            if promise.id != root.id and not detached:
                 children.setdefault(promise.tags.get(PARENT, ""), []).append(promise.id)
-        cursor = page.cursor
-        if cursor is None:
-            break
+                if promise.state == PENDING:
+                    pending.add(promise.id)
     below, at = [root.id], 0
     while at < len(below):  # pages come in the order of ids, which says nothing where a program chose them
         below += children.pop(below[at], ())
         at += 1
-    for start in range(1, len(below), PAGE):
-        send([PromiseSettle(id, "rejected_canceled") for id in below[start : start + PAGE]])
+    return [id for id in below if id in pending]

@@ -6,6 +6,8 @@ from typing import Any, Final, Generic, Literal, TypeVar
 
 from msgspec import Struct
 
+from resonate.protocol.records import DELAY
+
 State = Literal[
     "queued", "running", "waiting", "retrying", "halted", "succeeded", "failed", "cancelled", "timed out", "pending"
 ]
@@ -49,6 +51,26 @@ class Failure(Struct, frozen=True, omit_defaults=True):
         return f"{self.type}: {self.message}" if self.message else self.type
 
 
+class Attempt(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One run of the code of a call.
+
+    Attributes:
+        number: 1 for the first; some may be left out where there were many.
+        started_at: when its code began, milliseconds since the epoch; None if that is not recorded.
+        ended_at: when it ended; None while it runs, and of one that has yet to begin.
+        worker: pid of the process that ran it.
+        error: what it failed with, the text cut and without traceback where another attempt followed.
+        again_at: when the next attempt is to begin, or was; None if none was to.
+    """
+
+    number: int
+    started_at: int | None = None
+    ended_at: int | None = None
+    worker: str | None = None
+    error: Failure | None = None
+    again_at: int | None = None
+
+
 class Call(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One durable call, and in a tree the calls below it.
 
@@ -60,12 +82,19 @@ class Call(Struct, frozen=True, kw_only=True, omit_defaults=True):
         state: what became of it, or what it is doing.
         created_at, settled_at, deadline: milliseconds since the epoch.
         group: whose workers are to run it; None if it runs in its caller.
-        worker: pid of the process that has it now.
+        worker: pid of the process that has it now, or ran it last.
         lease_ms: how long that process may be silent before others take over.
+        task_version: of its task, while a process has it: what `tasks release` needs.
         place: file and line of the call in its caller's code.
         input, output: arguments and result, as plain JSON; None if there is none or it cannot be read.
         error: what it ended with.
         reason: why it is halted.
+        started_at: when its code first began, milliseconds since the epoch: before that it was queued. It may be
+            before `created_at`, since a short step is recorded when it has ended. None if it is not known: it has not
+            begun, it is still running and nobody has written anything of it yet, or a worker of another make runs it.
+        attempts: of its code, as far as recorded: each one that failed once it is noted (at once where the pause
+            after it is 2 s or more), the last one once it has ended.
+        again_at: when its next attempt begins, while it waits for one.
         tags: all of its promise.
         calls: below it, in the order of the code.
     """
@@ -81,11 +110,15 @@ class Call(Struct, frozen=True, kw_only=True, omit_defaults=True):
     group: str | None = None
     worker: str | None = None
     lease_ms: int | None = None
+    task_version: int | None = None
     place: str = ""
     input: Any = None
     output: Any = None
     error: Failure | None = None
     reason: str | None = None
+    started_at: int | None = None
+    attempts: tuple[Attempt, ...] = ()
+    again_at: int | None = None
     tags: dict[str, str] = {}
     calls: tuple[Call, ...] = ()
 
@@ -103,6 +136,12 @@ class Call(Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Whether it has come to its end."""
         return self.settled_at is not None
 
+    @property
+    def begins_at(self) -> int:
+        """When it is first offered to workers, milliseconds since the epoch: at once, or after its delay."""
+        delay = self.tags.get(DELAY, "")
+        return max(self.created_at, int(delay)) if delay.isdecimal() else self.created_at
+
 
 Execution = Call
 """The call at the top of a tree."""
@@ -113,13 +152,56 @@ class Wait(Struct, frozen=True, omit_defaults=True):
 
     Attributes:
         id: of what is waited for.
-        text: one sentence that says what it waits for.
+        text: one sentence that says what it waits for; why something is halted may take more lines.
         command: what would unblock it, as typed in a shell; empty if only time does.
+        kind: for programs: worker, delay, lease, step, promise, sleep, retry, halted or unknown.
+        path: ids from the execution down to `id`, both included; it may lead into other executions.
     """
 
     id: str
     text: str
     command: str = ""
+    kind: str = ""
+    path: tuple[str, ...] = ()
+
+
+class Counts(Struct, frozen=True, omit_defaults=True):
+    """How many executions there are in each state.
+
+    Attributes:
+        states: by state; those of which there are none are missing.
+        more: the states of which there are more than that: they have not been counted to the end.
+    """
+
+    states: dict[str, int]
+    more: tuple[str, ...] = ()
+
+    @property
+    def total(self) -> int:
+        """All of them together, as far as counted."""
+        return sum(self.states.values())
+
+    def text(self, state: str) -> str:
+        """A number as a person reads it: `10,000+` where there are more."""
+        return f"{self.states.get(state, 0):,}{'+' if state in self.more else ''}"
+
+
+class Worker(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A process that runs calls of a group.
+
+    Attributes:
+        pid: what it is called.
+        leases: how many calls it has now.
+        calls: some of those.
+        ttl_ms: how long it may be silent before others take over.
+        seen_at: when it was heard of last, milliseconds since the epoch; None on servers of other makes.
+    """
+
+    pid: str
+    leases: int
+    calls: tuple[Call, ...] = ()
+    ttl_ms: int | None = None
+    seen_at: int | None = None
 
 
 class Group(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -128,8 +210,9 @@ class Group(Struct, frozen=True, kw_only=True, omit_defaults=True):
     Attributes:
         name: of the group.
         queued, running, waiting, halted: how many calls are in each state.
-        oldest: when the call that is queued for longest was begun, milliseconds since the epoch.
-        workers: pid of each process that has calls now, and how many.
+        oldest: since when the call that is queued for longest waits, milliseconds since the epoch.
+        workers: the processes that have calls now.
+        more: of which of those states there are more than that.
     """
 
     name: str
@@ -138,7 +221,8 @@ class Group(Struct, frozen=True, kw_only=True, omit_defaults=True):
     waiting: int = 0
     halted: int = 0
     oldest: int | None = None
-    workers: dict[str, int] = {}
+    workers: tuple[Worker, ...] = ()
+    more: tuple[str, ...] = ()
 
 
 class FailureGroup(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -148,9 +232,10 @@ class FailureGroup(Struct, frozen=True, kw_only=True, omit_defaults=True):
         function: that failed.
         error: of the newest one.
         place: the line that raised, as its traceback has it; empty if unknown.
-        count: how many.
+        count: how many; `more` says that there are more than that.
         newest: when the newest one ended, milliseconds since the epoch.
-        ids: of the newest ones.
+        oldest: when the first of several ended; None where not all of them are named.
+        ids: of the newest ones, the newest first.
     """
 
     function: str
@@ -158,7 +243,9 @@ class FailureGroup(Struct, frozen=True, kw_only=True, omit_defaults=True):
     place: str
     count: int
     newest: int
+    oldest: int | None = None
     ids: tuple[str, ...]
+    more: bool = False
 
 
 class Page(Struct, Generic[T], frozen=True, omit_defaults=True):

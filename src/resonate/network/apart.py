@@ -8,6 +8,7 @@ from typing import Any
 from resonate.errors import NotSupported
 from resonate.network.base import Work
 from resonate.protocol.requests import Request, Response
+from resonate.protocol.transfer import Tree
 
 
 class Apart:
@@ -27,7 +28,9 @@ class Apart:
         """
         raise self._no_database()
 
-    def write_in(self, connection: Any, requests: Sequence[Request]) -> tuple[list[Response], Callable[[], bool]]:
+    def write_in(
+        self, connection: Any, requests: Sequence[Request], check: Callable[[Sequence[Response]], object]
+    ) -> tuple[list[Response], Callable[[], bool]]:
         """There is no transaction to share.
 
         Raises:
@@ -50,6 +53,14 @@ class Apart:
             NotSupported: always.
         """
         raise NotSupported(f"{id} cannot be purged: {self.keeper()} has no way to be told so")
+
+    def bring(self, tree: Tree) -> None:
+        """The protocol has no word for it.
+
+        Raises:
+            NotSupported: always.
+        """
+        raise NotSupported(f"{tree.root} cannot be imported: {self.keeper()} has no way to be told so")
 
     def _no_database(self) -> NotSupported:
         return NotSupported(f"{self.keeper()} keeps promises in no database that this program shares")

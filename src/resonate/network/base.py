@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 from resonate.protocol.ids import Dialect
 from resonate.protocol.records import Message
 from resonate.protocol.requests import Request, Response
+from resonate.protocol.transfer import Tree
 
 ANY: Final = 2**31
 """More messages than anybody takes at once."""
@@ -84,8 +85,13 @@ class Network(Protocol):
             ResonateStoreError: out of reach, or the outcome is unknown.
         """
 
-    def write_in(self, connection: Any, requests: Sequence[Request]) -> tuple[list[Response], Callable[[], bool]]:
+    def write_in(
+        self, connection: Any, requests: Sequence[Request], check: Callable[[Sequence[Response]], object]
+    ) -> tuple[list[Response], Callable[[], bool]]:
         """Apply `requests` within a transaction of the user's on `connection`, which is theirs to commit.
+
+        Args:
+            check: called with the answers; if it raises, nothing is written, and the connection is left as it was.
 
         Returns:
             The answers, and what tells whether that transaction is still open.
@@ -109,6 +115,18 @@ class Network(Protocol):
             ResonateStoreError: 100.404, there is no such promise; or out of reach.
             UsageError: it is pending, or no root; nothing was deleted.
             NotSupported: what is behind this network cannot.
+        """
+
+    def bring(self, tree: Tree) -> None:
+        """Store a whole exported tree: all of it or nothing.
+
+        Args:
+            tree: as `transfer.load` has read it.
+
+        Raises:
+            UsageError: something of it exists already, or whoever keeps promises does not take it; nothing was stored.
+            NotSupported: what is behind this network cannot.
+            ResonateStoreError: out of reach, or the outcome is unknown.
         """
 
     def listen(self, wake: Callable[[], None], reopened: Callable[[], None] | None = None) -> None:

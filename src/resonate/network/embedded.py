@@ -7,10 +7,12 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from resonate.network.base import ANY, Work
-from resonate.protocol.ids import TODAY
+from resonate.protocol.ids import EMBEDDED
 from resonate.protocol.records import Message
 from resonate.protocol.requests import Request, Response
+from resonate.protocol.transfer import Tree
 from resonate.service.delivery import Subscription
+from resonate.service.importer import bring
 from resonate.service.service import Service
 
 
@@ -28,7 +30,7 @@ class EmbeddedNetwork:
         self.group = group
         self.pid = pid
         self.near = True
-        self.dialect = TODAY
+        self.dialect = EMBEDDED
         self.inline = service.storage.immediate
         self.exclusive = service.storage.lanes == 1
         self.now = service.now
@@ -66,9 +68,11 @@ class EmbeddedNetwork:
         """Call `work` in a transaction of the storage; see `Network.transact`."""
         return self.service.transact(work, seconds)
 
-    def write_in(self, connection: Any, requests: Sequence[Request]) -> tuple[list[Response], Callable[[], bool]]:
+    def write_in(
+        self, connection: Any, requests: Sequence[Request], check: Callable[[Sequence[Response]], object]
+    ) -> tuple[list[Response], Callable[[], bool]]:
         """Apply `requests` within the user's transaction; see `Network.write_in`."""
-        return self.service.write_in(connection, requests)
+        return self.service.write_in(connection, requests, check)
 
     def is_committed(self, id: str) -> bool:
         """Whether the promise is stored; see `Network.is_committed`."""
@@ -77,6 +81,10 @@ class EmbeddedNetwork:
     def purge(self, id: str) -> None:
         """Delete the finished tree of `id`; see `Network.purge`."""
         self.service.purger.purge(id)
+
+    def bring(self, tree: Tree) -> None:
+        """Store a whole exported tree; see `Network.bring`."""
+        bring(self.service, tree)
 
     def listen(self, wake: Callable[[], None], reopened: Callable[[], None] | None = None) -> None:
         """Have `wake` called when `take` may have something."""

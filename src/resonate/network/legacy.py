@@ -26,9 +26,10 @@ from resonate.network.legacy_records import promise_told
 from resonate.network.legacy_store import OldStore
 from resonate.network.legacy_tasks import OldTasks
 from resonate.protocol.chain import holds
-from resonate.protocol.ids import TODAY
+from resonate.protocol.ids import EMBEDDED
 from resonate.protocol.records import PENDING, Execute, Message, Promise, Unblock
 from resonate.protocol.requests import (
+    OURS,
     PromiseCreate,
     PromiseGet,
     PromiseRegisterCallback,
@@ -78,7 +79,7 @@ class LegacyNetwork(Apart):
 
     near = False
     inline = False
-    dialect = TODAY
+    dialect = EMBEDDED
 
     def __init__(
         self, store: Store, message_source: MessageSource, group: str, pid: str, clock: Clock | None = None
@@ -294,4 +295,5 @@ _HANDLERS: Final[dict[type, Callable[[LegacyNetwork, Any], Response]]] = {
     ScheduleCreate: LegacyNetwork._schedule_create,
     ScheduleDelete: LegacyNetwork._schedule_delete,
     ScheduleSearch: LegacyNetwork._search,
+    **dict.fromkeys(OURS, LegacyNetwork._search),
 }

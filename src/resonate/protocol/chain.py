@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from resonate.protocol.records import PENDING, SCOPE, Promise
+from resonate.protocol.records import PENDING, RAN, SCOPE, Promise, Value
 from resonate.protocol.requests import (
     PromiseCreate,
     PromiseSettle,
@@ -45,4 +45,13 @@ def whole(requests: Sequence[Request], answers: Sequence[Response]) -> bool:
 
 
 def _as_sent(action: PromiseSettle, promise: Promise | None) -> bool:
-    return promise is not None and promise.state == action.state and promise.value == action.value
+    if promise is None or promise.state != action.state:
+        return False
+    found, sent = promise.value, action.value
+    return found is sent or (found.data == sent.data and _headers(found) == _headers(sent))
+
+
+def _headers(value: Value) -> dict[str, str]:
+    """What is said of the data; who gave it does not count."""
+    headers = value.headers
+    return {name: text for name, text in headers.items() if name != RAN} if headers else {}

@@ -12,15 +12,20 @@ class Dialect(NamedTuple):
     """How a service wants the ids and timers of an execution (protocol 0.2, 9.3, 9.6).
 
     `separator` stands between a root and its children. `timer_target` is the address that
-    timers need there to be armed, one that reaches nobody; None where they need none.
+    timers need there to be armed, one that reaches nobody; None where they need none. `strays`
+    is whether a promise may belong to an execution whose id its own does not extend.
     """
 
     separator: str
     timer_target: str | None
+    strays: bool = False
 
 
 TODAY: Final = Dialect(":", None)
-"""What we speak wherever nothing else is asked for."""
+"""What servers speak wherever nothing else is asked for."""
+
+EMBEDDED: Final = Dialect(":", None, strays=True)
+"""What we speak with a storage of our own."""
 
 
 def extends(ancestor: str, id: str) -> bool:

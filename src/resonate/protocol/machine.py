@@ -11,12 +11,12 @@ sleep, log, draw a random number or look at a clock. Field rules are `validation
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from itertools import chain, takewhile
+from itertools import chain, islice, takewhile
 from typing import Any, Final
 
 from msgspec.structs import replace
 
-from resonate.protocol import validation
+from resonate.protocol import pauses, validation
 from resonate.protocol.cron import next_occurrence
 from resonate.protocol.records import (
     ACQUIRED,
@@ -34,6 +34,7 @@ from resonate.protocol.records import (
     PromiseState,
     Schedule,
     Task,
+    Value,
 )
 from resonate.protocol.requests import (
     DebugReset,
@@ -41,6 +42,11 @@ from resonate.protocol.requests import (
     DebugStart,
     DebugStop,
     DebugTick,
+    ExecutionCount,
+    ExecutionFailures,
+    ExecutionSearch,
+    ExecutionTree,
+    GroupSearch,
     PromiseCreate,
     PromiseGet,
     PromiseRegisterCallback,
@@ -81,16 +87,16 @@ from resonate.protocol.rows import (
     show,
 )
 from resonate.protocol.snapshot import snapshot
-from resonate.protocol.steps import Rules, enter_pending, first_offer, settle
+from resonate.protocol.steps import Rules, enter_pending, first_offer, following, settle
+from resonate.protocol.trees import ranges
 
 Step = tuple[Response, Sequence[Effect]]
 
-NEWEST: Final = 20_000
-"""Executions that one search goes through at most."""
-
-_NEWEST: Final = "newest:"
+PAGE_SIZE: Final = 8 * 1024 * 1024
+"""Characters of payloads after which a page of promises ends, however many were asked for: answers need memory."""
 
 _OK: Final = Response(200)
+_LAST: Final = "\U0010ffff"  # stands behind all that begins alike
 
 
 def apply(view: View, request: Request, now: int, rules: Rules) -> Step:
@@ -182,30 +188,75 @@ def promise_search(view: View, request: PromiseSearch, now: int, rules: Rules) -
 
     if rules.strict:
         return _no_search(), ()
-    if request.newest:
-        return _newest(view, request, now), ()
     page, cursor = _page(matching(), request.limit)
     return Response(200, promises=page, cursor=cursor), ()
 
 
-def _newest(view: View, request: PromiseSearch, now: int) -> Response:
-    """Executions, the newest first: ours. Only an empty page has no cursor, so that it shows who knows this order."""
-    before, wanted, prefix = _instant(request.cursor), request.tags or {}, request.prefix or ""
-    page: list[Promise] = []
-    last: Promise | None = None
-    for count, row in enumerate(view.executions(before), 1):
-        last = project(row.promise, now)
-        if request.state in (None, last.state) and last.id.startswith(prefix) and _tagged(last.tags, wanted):
-            page.append(last)
-        if len(page) == request.limit or count == NEWEST:
-            break
-    return Response(200, promises=page, cursor=None if last is None else f"{_NEWEST}{last.created_at}:{last.id}")
+# ---- executions: ours ------------------------------------------------------------------------------
 
 
-def _instant(cursor: str | None) -> tuple[int, str] | None:
-    """Where a page of executions ended; a cursor of another kind begins anew."""
-    at, _, id = (cursor or "").removeprefix(_NEWEST).partition(":")
-    return (int(at), id) if cursor is not None and at.isascii() and at.isdigit() and len(at) < 17 else None
+def execution_search(view: View, request: ExecutionSearch, now: int, rules: Rules) -> Step:
+    if rules.strict:
+        return _no_search(), ()
+    rows, cursor = view.listing().search(request.wanted, read_cursor(request.cursor), request.limit)
+    page = [project(row.promise, now) for row in rows]
+    return Response(200, promises=page, cursor=None if cursor is None else _told(cursor, request.prefix or "")), ()
+
+
+def _told(position: tuple[int, str], prefix: str) -> str:
+    """Where a page ended; what was looked at last may be an id that whoever asks may not know."""
+    at, id = position
+    if not id.startswith(prefix):
+        id = f"{prefix}{_LAST}" if id > prefix else prefix
+    return f"{at}.{id}"
+
+
+def execution_count(view: View, request: ExecutionCount, now: int, rules: Rules) -> Step:
+    if rules.strict:
+        return _no_search(), ()
+    counts, partial = view.listing().count(request.wanted, request.by, request.most)
+    return Response(200, counts=counts, partial=partial), ()
+
+
+def execution_tree(view: View, request: ExecutionTree, now: int, rules: Rules) -> Step:
+    """A page of what is in the ranges of a promise, itself first, and the strays of what is in that page."""
+    if rules.strict:
+        return _no_search(), ()
+    anchor, cursor = request.id, request.cursor
+    spans = sorted(span for span in ranges(anchor) if cursor is None or cursor < span[1])
+    first = [view.promise(anchor)] if cursor is None else []
+    found = chain(first, (row for above, end in spans for row in view.below(max(above, cursor or ""), end)))
+    rows = list(islice((row for row in found if row is not None), request.limit + 1))
+    more = len(rows) > request.limit
+    rows = rows[: request.limit]
+    ids = [row.promise.id for row in rows]
+    last = ids[-1] if more else None
+    if anchor in ids[:1]:
+        rows += view.strays(ids.pop(0), anchor)
+    if ids:
+        rows += view.strays(ids[0], ids[-1])
+    allowed = request.prefix or ""
+    page = [project(row.promise, now) for row in rows if row.promise.id.startswith(allowed)]
+    return Response(200, promises=page, cursor=last), ()
+
+
+def execution_failures(view: View, request: ExecutionFailures, now: int, rules: Rules) -> Step:
+    if rules.strict or request.prefix:
+        return _no_search(), ()
+    return Response(200, failures=view.listing().faults(request.limit, request.most, request.shown)), ()
+
+
+def group_search(view: View, request: GroupSearch, now: int, rules: Rules) -> Step:
+    if rules.strict or request.prefix:
+        return _no_search(), ()
+    listing = view.listing()
+    return Response(200, groups=listing.loads(request.most), holders=listing.holders(request.most)), ()
+
+
+def read_cursor(cursor: str | None) -> tuple[int, str] | None:
+    """Where a page of executions ended; one of another kind begins anew."""
+    at, dot, id = (cursor or "").partition(".")
+    return (int(at), id) if dot and at.isascii() and at.isdigit() and len(at) < 17 else None
 
 
 # ---- tasks -----------------------------------------------------------------------------------------
@@ -227,7 +278,8 @@ def task_create(view: View, request: TaskCreate, now: int, rules: Rules) -> Step
         if promise.state != PENDING:
             done = TaskRow(id, FULFILLED, 0, action.tags[TARGET])
             return Response(200, promise, Task(id, FULFILLED, 0, 0)), (PromiseRow(promise), done)
-        held = TaskRow(id, ACQUIRED, 1, action.tags[TARGET], request.pid, request.ttl, later(now, request.ttl))
+        end = later(now, request.ttl)
+        held = TaskRow(id, ACQUIRED, 1, action.tags[TARGET], request.pid, request.ttl, end, since=now)
         preload = _preload(view, promise, now) if request.preload else ()
         answer = Response(200, promise, Task(id, ACQUIRED, 1, 0, request.ttl, request.pid), preload=preload)
         return answer, (PromiseRow(promise), held)
@@ -286,7 +338,7 @@ def task_suspend(view: View, request: TaskSuspend, now: int, rules: Rules) -> St
     if not all(is_live(row.promise, now) for row in rows):
         preload = _preload(view, promise, now) if request.preload else ()
         return Response(300, preload=preload), ((replace(task, resumes=()),) if task.resumes else ())
-    effects: list[Effect] = [TaskRow(task.id, SUSPENDED, task.version, task.target, last_pid=task.pid)]
+    effects: list[Effect] = [TaskRow(task.id, SUSPENDED, task.version, task.target, last_pid=task.pid, since=now)]
     for row in rows:
         effects.extend(_with_callback(row, task.id))
     return _OK, effects
@@ -327,7 +379,7 @@ def task_halt(view: View, request: TaskHalt, now: int, rules: Rules) -> Step:
         return _not(show(task, False), "live"), ()
     if task.state == HALTED:
         return _OK, ()
-    halted = TaskRow(task.id, HALTED, task.version, task.target, resumes=task.resumes, last_pid=task.pid)
+    halted = TaskRow(task.id, HALTED, task.version, task.target, resumes=task.resumes, last_pid=task.pid, since=now)
     return _OK, (halted, Unsend(("execute", task.id)))
 
 
@@ -369,7 +421,10 @@ def schedule_get(view: View, request: ScheduleGet, now: int, rules: Rules) -> St
 def schedule_create(view: View, request: ScheduleCreate, now: int, rules: Rules) -> Step:
     known = view.schedule(request.id)
     if known is not None:
-        return Response(200, schedule=known), ()
+        if rules.strict or not pauses.wants_change(known, request.promise_tags):
+            return Response(200, schedule=known), ()
+        steered = pauses.steered(known, following(known.cron, now, now))
+        return Response(200, schedule=steered), (steered,)
     first = next_occurrence(request.cron, now)
     if first is None:
         return Response(400, error=f"cron {request.cron!r} has no occurrence after {now}"), ()
@@ -379,7 +434,7 @@ def schedule_create(view: View, request: ScheduleCreate, now: int, rules: Rules)
         request.promise_id,
         request.promise_timeout,
         request.promise_param,
-        request.promise_tags,
+        request.promise_tags if rules.strict else pauses.new(request.promise_tags),
         now,
         first,
     )
@@ -459,7 +514,8 @@ def _held(view: View, request: TaskRelease | TaskFulfill | TaskSuspend | TaskFen
 
 
 def _acquire(view: View, task: TaskRow, promise: Promise, request: TaskAcquire | TaskCreate, now: int) -> Step:
-    held = TaskRow(task.id, ACQUIRED, task.version + 1, task.target, request.pid, request.ttl, later(now, request.ttl))
+    end = later(now, request.ttl)
+    held = TaskRow(task.id, ACQUIRED, task.version + 1, task.target, request.pid, request.ttl, end, since=now)
     answer = Response(
         200,
         promise,
@@ -516,11 +572,19 @@ def _id_of(row: Any) -> str:
 
 def _page(found: Iterable[Any], limit: int) -> tuple[list[Any], str | None]:
     page: list[Any] = []
+    size = 0
     for record in found:
-        if len(page) == limit:
+        if len(page) == limit or size > PAGE_SIZE:
             return page, page[-1].id
         page.append(record)
+        if type(record) is Promise:
+            size += _size(record.param) + _size(record.value)
     return page, None
+
+
+def _size(value: Value) -> int:
+    headers = value.headers
+    return len(value.data or "") + (0 if headers is None else sum(map(len, headers.values())))
 
 
 def _no_promise(id: str) -> Response:
@@ -583,6 +647,11 @@ HANDLERS: Final[dict[type, Callable[[View, Any, int, Rules], Step]]] = {
     ScheduleCreate: schedule_create,
     ScheduleDelete: schedule_delete,
     ScheduleSearch: schedule_search,
+    ExecutionSearch: execution_search,
+    ExecutionCount: execution_count,
+    ExecutionTree: execution_tree,
+    ExecutionFailures: execution_failures,
+    GroupSearch: group_search,
     DebugStart: debug_loops,
     DebugStop: debug_loops,
     DebugTick: debug_loops,

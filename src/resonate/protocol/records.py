@@ -36,6 +36,9 @@ BRANCH: Final = "resonate:branch"
 PARENT: Final = "resonate:parent"
 SCHEDULE: Final = "resonate:schedule"
 
+RAN: Final = "resonate:py:ran"
+"""A header of values, ours: who gave them and since when. It is no part of what they are."""
+
 
 class Value(Struct, frozen=True, gc=False, omit_defaults=True):
     """A payload: `data` is opaque text to the protocol; absent and empty are different."""

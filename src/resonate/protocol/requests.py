@@ -4,9 +4,8 @@ Field names are those of protocol 2026-04-01, section 3. A request travels uncha
 the caller to the machine; `wire` gives it its JSON form. `preload` on task requests is
 ours: False asks the machine to leave the preload out of the answer (on the wire it is
 a key of the head that other servers ignore). `prefix` on searches is ours too, and never on
-the wire: only ids that begin with it are found, for callers who may see no others. `newest`
-on a search for promises, ours and on the wire, asks for executions alone, the newest first;
-its cursors begin with `newest:`, which tells that the server knows it.
+the wire: only ids that begin with it are found, for callers who may see no others. The kinds
+`execution.*` and `group.*` are ours (`listing`): other servers do not know them.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from resonate.protocol.listing import Fault, Holder, Load, Wanted
 from resonate.protocol.records import EMPTY, Promise, PromiseState, Schedule, Task, TaskState, Value
 
 SettledState = Literal["resolved", "rejected", "rejected_canceled"]
@@ -68,7 +68,6 @@ class PromiseSearch(Struct, frozen=True, gc=False):
     limit: int = 100
     cursor: str | None = None
     prefix: str | None = None
-    newest: bool = False
 
 
 class TaskGet(Struct, frozen=True, gc=False):
@@ -164,6 +163,58 @@ class ScheduleSearch(Struct, frozen=True, gc=False):
     prefix: str | None = None
 
 
+class ExecutionSearch(Struct, frozen=True, gc=False):
+    """Executions, the newest first. A page may be short, or empty, and have a cursor all the same."""
+
+    wanted: Wanted = Wanted()
+    limit: int = 100
+    cursor: str | None = None
+
+    @property
+    def prefix(self) -> str | None:
+        return self.wanted.prefix
+
+
+class ExecutionCount(Struct, frozen=True, gc=False):
+    """How many executions there are, `by` function, group or neither, and by phase; each up to `most + 1`."""
+
+    wanted: Wanted = Wanted()
+    by: Literal["", "function", "group"] = ""
+    most: int = 10_000
+
+    @property
+    def prefix(self) -> str | None:
+        return self.wanted.prefix
+
+
+class ExecutionTree(Struct, frozen=True, gc=False):
+    """The promises below `id` whose ids say so, and `id`; and those of them that only name one of these as parent.
+
+    What is below the latter has to be asked for by their ids.
+    """
+
+    id: str
+    limit: int = 1000
+    cursor: str | None = None
+    prefix: str | None = None
+
+
+class ExecutionFailures(Struct, frozen=True, gc=False):
+    """What failed alike: up to `limit` kinds, of each up to `most + 1` counted and `shown` named."""
+
+    limit: int = 200
+    most: int = 1000
+    shown: int = 20
+    prefix: str | None = None
+
+
+class GroupSearch(Struct, frozen=True, gc=False):
+    """Who holds tasks, and what nobody has taken, by group; each number up to `most + 1`."""
+
+    most: int = 10_000
+    prefix: str | None = None
+
+
 class DebugStart(Struct, frozen=True, gc=False):
     pass
 
@@ -183,6 +234,9 @@ class DebugTick(Struct, frozen=True, gc=False):
 class DebugSnap(Struct, frozen=True, gc=False):
     pass
 
+
+OURS = (ExecutionSearch, ExecutionCount, ExecutionTree, ExecutionFailures, GroupSearch)
+"""Kinds that servers of other makes do not know."""
 
 Request = (
     PromiseGet
@@ -206,6 +260,11 @@ Request = (
     | ScheduleCreate
     | ScheduleDelete
     | ScheduleSearch
+    | ExecutionSearch
+    | ExecutionCount
+    | ExecutionTree
+    | ExecutionFailures
+    | GroupSearch
     | DebugStart
     | DebugStop
     | DebugReset
@@ -235,5 +294,9 @@ class Response(Struct, frozen=True, gc=False):
     tasks: Sequence[Task] | None = None
     schedules: Sequence[Schedule] | None = None
     cursor: str | None = None
+    counts: dict[str, dict[str, int]] | None = None
+    failures: Sequence[Fault] | None = None
+    groups: Sequence[Load] | None = None
+    holders: Sequence[Holder] | None = None
     snapshot: dict[str, object] | None = None
     error: str | None = None

@@ -8,7 +8,7 @@ Every read goes through the projection (protocol 3.0), which lives here and only
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -31,6 +31,9 @@ from resonate.protocol.records import (
     Unblock,
 )
 
+if TYPE_CHECKING:
+    from resonate.protocol.listing import Listing
+
 MAX_INSTANT: Final = 2**63 - 1
 """Sums of instants and durations saturate here."""
 
@@ -46,7 +49,8 @@ class PromiseRow(Struct, frozen=True, gc=False):
 class TaskRow(Struct, frozen=True, gc=False):
     """A task and its timers: `expires_at` exactly while acquired, `retry_at` exactly while pending.
 
-    `last_pid` is who suspended or released it last: it may have kept the frames warm.
+    `last_pid` is who suspended or released it last: it may have kept the frames warm. `since`
+    is when it came into its state.
     """
 
     id: str
@@ -59,6 +63,7 @@ class TaskRow(Struct, frozen=True, gc=False):
     retry_at: int | None = None
     resumes: tuple[str, ...] = ()
     last_pid: str | None = None
+    since: int | None = None
 
 
 class DropSchedule(Struct, frozen=True, gc=False):
@@ -124,8 +129,14 @@ class View(Protocol):
     def promises(self, after: str | None) -> Iterable[PromiseRow]:
         """All promises with an id above `after`, ids ascending."""
 
-    def executions(self, before: tuple[int, str] | None) -> Iterable[PromiseRow]:
-        """All executions (`trees.begun_at`) that were begun before (that instant, that id), the newest first."""
+    def below(self, above: str, end: str) -> Iterable[PromiseRow]:
+        """The promises between these ids, of one origin, both excluded; ids ascending."""
+
+    def strays(self, first: str, last: str) -> Iterable[PromiseRow]:
+        """The strays (`trees.stray_of`) of the promises from `first` to `last`."""
+
+    def listing(self) -> Listing:
+        """What finds executions; it need not see what this transaction has written."""
 
     def tasks(self, after: str | None) -> Iterable[TaskRow]: ...
 

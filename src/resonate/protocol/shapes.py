@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from resonate.protocol import requests as rq
+from resonate.protocol.listing import Phase, Wanted
 from resonate.protocol.records import EMPTY, Message, PromiseState, TaskState, Unblock, Value
 
 Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
@@ -38,7 +39,6 @@ class _PromiseSearch(Struct, gc=False):
     tags: dict[str, str] | None = None
     limit: Int64 = 100
     cursor: str | None = None
-    newest: bool | None = None
 
 
 class _CreateAction(Struct, gc=False):
@@ -116,6 +116,42 @@ class _ScheduleSearch(Struct, gc=False):
     cursor: str | None = None
 
 
+class _Wanted(Struct, gc=False):
+    phases: tuple[Phase, ...] | None = None
+    function: str | None = None
+    group: str | None = None
+    tags: dict[str, str] | None = None
+    prefix: str | None = None
+    since: Int64 | None = None
+    until: Int64 | None = None
+
+
+class _ExecutionSearch(_Wanted, gc=False):
+    limit: Int64 = 100
+    cursor: str | None = None
+
+
+class _ExecutionCount(_Wanted, gc=False):
+    by: Literal["", "function", "group"] = ""
+    most: Int64 = 10_000
+
+
+class _ExecutionTree(Struct, gc=False):
+    id: str
+    limit: Int64 = 1000
+    cursor: str | None = None
+
+
+class _ExecutionFailures(Struct, gc=False):
+    limit: Int64 = 200
+    most: Int64 = 1000
+    shown: Int64 = 20
+
+
+class _GroupSearch(Struct, gc=False):
+    most: Int64 = 10_000
+
+
 class _DebugTick(Struct, gc=False):
     time: Int64
 
@@ -140,6 +176,11 @@ _task_fence = _decoder(_TaskFence)
 _task_search = _decoder(_TaskSearch)
 _schedule_create = _decoder(_ScheduleCreate)
 _schedule_search = _decoder(_ScheduleSearch)
+_execution_search = _decoder(_ExecutionSearch)
+_execution_count = _decoder(_ExecutionCount)
+_execution_tree = _decoder(_ExecutionTree)
+_execution_failures = _decoder(_ExecutionFailures)
+_group_search = _decoder(_GroupSearch)
 _debug_tick = _decoder(_DebugTick)
 
 
@@ -153,7 +194,7 @@ def _read_promise_create(data: Raw) -> rq.PromiseCreate:
 
 def _read_promise_search(data: Raw) -> rq.PromiseSearch:
     found = _promise_search(data)
-    return rq.PromiseSearch(found.state, found.tags, found.limit, found.cursor, newest=found.newest is True)
+    return rq.PromiseSearch(found.state, found.tags, found.limit, found.cursor)
 
 
 def _read_task_create(data: Raw) -> rq.TaskCreate:
@@ -209,6 +250,34 @@ def _read_schedule_search(data: Raw) -> rq.ScheduleSearch:
     return rq.ScheduleSearch(found.tags, found.limit, found.cursor)
 
 
+def _wanted(found: _Wanted) -> Wanted:
+    return Wanted(found.phases, found.function, found.group, found.tags, found.prefix, found.since, found.until)
+
+
+def _read_execution_search(data: Raw) -> rq.ExecutionSearch:
+    found = _execution_search(data)
+    return rq.ExecutionSearch(_wanted(found), found.limit, found.cursor)
+
+
+def _read_execution_count(data: Raw) -> rq.ExecutionCount:
+    found = _execution_count(data)
+    return rq.ExecutionCount(_wanted(found), found.by, found.most)
+
+
+def _read_execution_tree(data: Raw) -> rq.ExecutionTree:
+    found = _execution_tree(data)
+    return rq.ExecutionTree(found.id, found.limit, found.cursor)
+
+
+def _read_execution_failures(data: Raw) -> rq.ExecutionFailures:
+    found = _execution_failures(data)
+    return rq.ExecutionFailures(found.limit, found.most, found.shown)
+
+
+def _read_group_search(data: Raw) -> rq.GroupSearch:
+    return rq.GroupSearch(_group_search(data).most)
+
+
 def _read_debug_tick(data: Raw) -> rq.DebugTick:
     return rq.DebugTick(_debug_tick(data).time)
 
@@ -235,6 +304,11 @@ READERS: Final[dict[str, Reader]] = {
     "schedule.create": _read_schedule_create,
     "schedule.delete": _decoder(rq.ScheduleDelete),
     "schedule.search": _read_schedule_search,
+    "execution.search": _read_execution_search,
+    "execution.count": _read_execution_count,
+    "execution.tree": _read_execution_tree,
+    "execution.failures": _read_execution_failures,
+    "group.search": _read_group_search,
     "debug.start": _decoder(rq.DebugStart),
     "debug.stop": _decoder(rq.DebugStop),
     "debug.reset": _decoder(rq.DebugReset),
@@ -260,8 +334,7 @@ def _write_promise_create(request: rq.PromiseCreate) -> Data:
 
 
 def _write_promise_search(request: rq.PromiseSearch) -> Data:
-    newest = True if request.newest else None
-    return _present(state=request.state, tags=request.tags, limit=request.limit, cursor=request.cursor, newest=newest)
+    return _present(state=request.state, tags=request.tags, limit=request.limit, cursor=request.cursor)
 
 
 def _action(kind: str, data: object) -> Data:
@@ -315,6 +388,38 @@ def _write_schedule_search(request: rq.ScheduleSearch) -> Data:
     return _present(tags=request.tags, limit=request.limit, cursor=request.cursor)
 
 
+def _write_wanted(wanted: Wanted) -> Data:
+    return _present(
+        phases=wanted.phases,
+        function=wanted.function,
+        group=wanted.group,
+        tags=wanted.tags,
+        prefix=wanted.prefix,
+        since=wanted.since,
+        until=wanted.until,
+    )
+
+
+def _write_execution_search(request: rq.ExecutionSearch) -> Data:
+    return {**_write_wanted(request.wanted), **_present(limit=request.limit, cursor=request.cursor)}
+
+
+def _write_execution_count(request: rq.ExecutionCount) -> Data:
+    return {**_write_wanted(request.wanted), "by": request.by, "most": request.most}
+
+
+def _write_execution_tree(request: rq.ExecutionTree) -> Data:
+    return _present(id=request.id, limit=request.limit, cursor=request.cursor)
+
+
+def _write_execution_failures(request: rq.ExecutionFailures) -> Data:
+    return {"limit": request.limit, "most": request.most, "shown": request.shown}
+
+
+def _write_group_search(request: rq.GroupSearch) -> Data:
+    return {"most": request.most}
+
+
 WRITERS: Final[dict[type, tuple[str, Callable[[Any], object]]]] = {
     rq.PromiseGet: ("promise.get", _plain),
     rq.PromiseCreate: ("promise.create", _write_promise_create),
@@ -337,6 +442,11 @@ WRITERS: Final[dict[type, tuple[str, Callable[[Any], object]]]] = {
     rq.ScheduleCreate: ("schedule.create", _write_schedule_create),
     rq.ScheduleDelete: ("schedule.delete", _plain),
     rq.ScheduleSearch: ("schedule.search", _write_schedule_search),
+    rq.ExecutionSearch: ("execution.search", _write_execution_search),
+    rq.ExecutionCount: ("execution.count", _write_execution_count),
+    rq.ExecutionTree: ("execution.tree", _write_execution_tree),
+    rq.ExecutionFailures: ("execution.failures", _write_execution_failures),
+    rq.GroupSearch: ("group.search", _write_group_search),
     rq.DebugStart: ("debug.start", _plain),
     rq.DebugStop: ("debug.stop", _plain),
     rq.DebugReset: ("debug.reset", _plain),
@@ -392,6 +502,18 @@ def _schedules(response: rq.Response) -> Data:
     return _page("schedules", response, response.schedules)
 
 
+def _counts(response: rq.Response) -> Data:
+    return {"counts": response.counts, "partial": response.partial}
+
+
+def _failures(response: rq.Response) -> Data:
+    return {"failures": response.failures}
+
+
+def _groups(response: rq.Response) -> Data:
+    return {"groups": response.groups, "holders": response.holders}
+
+
 def _snapshot(response: rq.Response) -> object:
     snapshot: Any = response.snapshot
     messages = [dict(row, message=message_data(row["message"])) for row in snapshot["messages"]]
@@ -427,6 +549,11 @@ ANSWERS: Final[dict[str, Callable[[rq.Response], object]]] = {
     "schedule.create": _schedule,
     "schedule.delete": _nothing,
     "schedule.search": _schedules,
+    "execution.search": _promises,
+    "execution.count": _counts,
+    "execution.tree": _promises,
+    "execution.failures": _failures,
+    "group.search": _groups,
     "debug.start": _nothing,
     "debug.stop": _nothing,
     "debug.reset": _nothing,
@@ -450,5 +577,10 @@ REQUIRED: Final[dict[str, tuple[str, ...]]] = {
     "schedule.get": ("schedule",),
     "schedule.create": ("schedule",),
     "schedule.search": ("schedules",),
+    "execution.search": ("promises",),
+    "execution.count": ("counts",),
+    "execution.tree": ("promises",),
+    "execution.failures": ("failures",),
+    "group.search": ("groups", "holders"),
 }
 """Fields of a successful answer that a client relies on."""

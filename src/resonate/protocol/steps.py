@@ -13,6 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from resonate.protocol.cron import next_occurrence
+from resonate.protocol.pauses import is_paused
 from resonate.protocol.records import (
     ACQUIRED,
     BRANCH,
@@ -106,7 +107,7 @@ def enter_pending(rules: Rules, task: TaskRow, promise: Promise, at: int, effect
     A timer with a target is never offered: its deadline comes first (protocol 9.6).
     """
     tags = promise.tags
-    pending = replace(task, state=PENDING, pid=None, ttl=None, expires_at=None, retry_at=at)
+    pending = replace(task, state=PENDING, pid=None, ttl=None, expires_at=None, retry_at=at, since=at)
     if TIMER in tags and tags[TIMER] == "true":
         effects.append(replace(pending, retry_at=promise.timeout_at))
     else:
@@ -125,7 +126,8 @@ def first_offer(rules: Rules, promise: Promise, now: int, effects: list[Effect])
     if (delay <= now and promise.timeout_at > now) or tags.get(TIMER) == "true":
         enter_pending(rules, task, promise, now, effects)
     else:
-        effects.append(replace(task, retry_at=max(delay, promise.created_at)))
+        at = max(delay, promise.created_at)
+        effects.append(replace(task, retry_at=at, since=at))
 
 
 def dispatch(rules: Rules, task: TaskRow, now: int, effects: list[Effect]) -> None:
@@ -152,7 +154,8 @@ def wake(view: View, rules: Rules, id: str, now: int) -> list[Effect]:
     if task.state == ACQUIRED and task.expires_at is not None and task.expires_at <= now:
         enter_pending(rules, task, row.promise, now, effects)
     elif task.state == PENDING and task.retry_at is not None and task.retry_at <= now:
-        dispatch(rules, task, now, effects)
+        # whoever suspended it last has had its chance, and may be gone without anybody knowing
+        dispatch(rules, replace(task, last_pid=None), now, effects)
     return effects
 
 
@@ -169,6 +172,10 @@ def fire(view: View, rules: Rules, id: str, now: int) -> list[Effect]:
     schedule = view.schedule(id)
     if schedule is None:
         return effects
+    if is_paused(schedule) and not rules.strict:
+        if schedule.next_run_at <= now:
+            effects.append(replace(schedule, next_run_at=following(schedule.cron, now, now)))
+        return effects
     at, fired, made = schedule.next_run_at, 0, set[str]()
     last = schedule.last_run_at
     while at <= now and fired < OCCURRENCES:
@@ -177,8 +184,7 @@ def fire(view: View, rules: Rules, id: str, now: int) -> list[Effect]:
             made.add(promise_id)
             _occur(rules, schedule, promise_id, at, now, effects)
         last, fired = at, fired + 1
-        following = next_occurrence(schedule.cron, at)
-        at = later(now, MAX_GAP) if following is None else following
+        at = following(schedule.cron, at, now)
     if fired:
         effects.append(replace(schedule, last_run_at=last, next_run_at=at))
     return effects
@@ -186,6 +192,12 @@ def fire(view: View, rules: Rules, id: str, now: int) -> list[Effect]:
 
 MAX_GAP: Final = 400 * 366 * 86_400_000
 """Where the calendar of a cron expression ends, its next run lies beyond anybody's lifetime."""
+
+
+def following(cron: str, at: int, now: int) -> int:
+    """The first occurrence after `at`."""
+    found = next_occurrence(cron, at)
+    return later(now, MAX_GAP) if found is None else found
 
 
 def _occur(rules: Rules, schedule: Schedule, id: str, at: int, now: int, effects: list[Effect]) -> None:

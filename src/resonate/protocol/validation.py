@@ -17,6 +17,11 @@ from resonate.protocol.ids import extends
 from resonate.protocol.records import BRANCH, DELAY, ORIGIN, PARENT, TARGET, TIMER
 from resonate.protocol.requests import (
     DebugTick,
+    ExecutionCount,
+    ExecutionFailures,
+    ExecutionSearch,
+    ExecutionTree,
+    GroupSearch,
     PromiseCreate,
     PromiseGet,
     PromiseRegisterCallback,
@@ -340,6 +345,29 @@ def _schedule_search(request: ScheduleSearch, strict: bool) -> Problem:
     return _page(request.limit)
 
 
+MOST: Final = 100_000
+"""What is counted one by one at most."""
+
+
+def _execution_search(request: ExecutionSearch, strict: bool) -> Problem:
+    return _page(request.limit)
+
+
+def _execution_count(request: ExecutionCount | GroupSearch, strict: bool) -> Problem:
+    return None if 0 <= request.most <= MOST else f"most must be from 0 to {MOST}, got {request.most}"
+
+
+def _execution_tree(request: ExecutionTree, strict: bool) -> Problem:
+    return _id("id", request.id) or _page(request.limit)
+
+
+def _execution_failures(request: ExecutionFailures, strict: bool) -> Problem:
+    for name in ("limit", "most", "shown"):
+        if not 0 <= getattr(request, name) <= MAX_PAGE:
+            return f"{name} must be from 0 to {MAX_PAGE}, got {getattr(request, name)}"
+    return None
+
+
 def _debug_tick(request: DebugTick, strict: bool) -> Problem:
     return _at_least("time", MIN_INT, request.time)
 
@@ -366,5 +394,10 @@ _RULES: Final[dict[type, Callable[[Any, bool], Problem]]] = {
     ScheduleCreate: _schedule_create,
     ScheduleDelete: _named,
     ScheduleSearch: _schedule_search,
+    ExecutionSearch: _execution_search,
+    ExecutionCount: _execution_count,
+    ExecutionTree: _execution_tree,
+    ExecutionFailures: _execution_failures,
+    GroupSearch: _execution_count,
     DebugTick: _debug_tick,
 }

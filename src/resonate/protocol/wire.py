@@ -20,6 +20,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from resonate.protocol import shapes
+from resonate.protocol.listing import Fault, Holder, Load
 from resonate.protocol.records import Execute, Message, Promise, Schedule, Task, Unblock
 from resonate.protocol.requests import (
     DebugTick,
@@ -92,7 +93,7 @@ class _Batch(Struct, gc=False):
 _batch = msgspec.json.Decoder(_Batch).decode
 _envelope = msgspec.json.Decoder(_Envelope).decode
 _anything = msgspec.json.Decoder(dict[str, Any]).decode
-_dump = msgspec.json.Encoder().encode
+_dump = msgspec.json.Encoder(enc_hook=str.__str__).encode  # a text may be of a subclass of `str`
 
 
 # The server's end.
@@ -286,6 +287,11 @@ class _Found(Struct, gc=False):
     tasks: list[Task] | None = None
     schedules: list[Schedule] | None = None
     cursor: str | None = None
+    counts: dict[str, dict[str, int]] | None = None
+    partial: bool = False
+    failures: list[Fault] | None = None
+    groups: list[Load] | None = None
+    holders: list[Holder] | None = None
 
 
 _answer = msgspec.json.Decoder(_Answer).decode
@@ -355,6 +361,11 @@ def _read_data(kind: str, status: int, data: Raw, resumed: list[str]) -> Respons
         tasks=found.tasks,
         schedules=found.schedules,
         cursor=found.cursor,
+        counts=found.counts,
+        partial=found.partial,
+        failures=found.failures,
+        groups=found.groups,
+        holders=found.holders,
     )
 
 

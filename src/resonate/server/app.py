@@ -24,6 +24,7 @@ from starlette.types import Receive, Scope, Send
 
 from resonate.protocol import wire
 from resonate.protocol.requests import PromiseGet
+from resonate.server.admission import BUSY, RETRY_AFTER
 from resonate.server.base import MAX_BUFFERED, Settings
 from resonate.server.batch import answer_batch
 from resonate.server.dashboard import ServerAccess
@@ -31,11 +32,10 @@ from resonate.server.door import Door
 from resonate.server.intake import Committer, Direct, Intake
 from resonate.server.metrics import Metrics
 from resonate.server.poll import Hub
+from resonate.server.trees import WholeTrees
 from resonate.service.service import Service
 from resonate.ui import Dashboard
-
-RETRY_AFTER: Final = 1
-"""Seconds after which a client that found us busy may come back."""
+from resonate.ui.browsers import SAFE, Guard
 
 READY_TIMEOUT: Final = 2.0
 """Seconds in which a storage must answer to count as ready."""
@@ -85,8 +85,10 @@ class Application(Starlette):
         self.dashboard: Dashboard | None = None
         self.draining = False
         self._intake: Intake | None = None
-        self._under_way = 0
+        self.under_way = 0
+        """Requests that have arrived and have no answer yet."""
         self._buffered = 0
+        self._guard = Guard(settings.hosts, settings.cors_origins)
         cors = _cors(settings.cors_origins)
         # without CORS nothing in Starlette's stack concerns `POST /`
         self._direct = {} if cors else {"/": self._one, "/batch": self._batch}
@@ -99,8 +101,13 @@ class Application(Starlette):
         self.router.redirect_slashes = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["method"] == "POST":
-            handler = self._direct.get(scope["path"])
+        if scope["type"] == "http":
+            method, path = scope["method"], scope["path"]
+            problem = self._guard.problem(scope["headers"], open=method in SAFE and not path.startswith("/poll/"))
+            if problem is not None:
+                await _send(send, 403, problem.encode(), _TEXT)
+                return
+            handler = self._direct.get(path) if method == "POST" else None
             if handler is not None:
                 await handler(scope, receive, send)
                 return
@@ -117,8 +124,10 @@ class Application(Starlette):
         ui: list[BaseRoute] = []
         if self.settings.ui is not None:
             access = ServerAccess(self.service, self.settings.auth, self.hub, lambda: self.intake)
-            self.dashboard = Dashboard(access, read_only=self.settings.ui == "read-only")
+            read_only = self.settings.ui == "read-only"
+            self.dashboard = Dashboard(access, read_only=read_only, decoder=self.settings.ui_decoder)
             ui = [Route("/ui", _to_page, methods=["GET"]), Mount("/ui", self.dashboard)]
+        trees = WholeTrees(self.service, self.settings.auth)
         retired = [Route(path, _retired) for path in ("/promises", "/schedules", "/tasks")]
         retired += [Route(path + "/{rest:path}", _retired) for path in ("/promises", "/schedules", "/tasks")]
         for route in retired:
@@ -129,6 +138,8 @@ class Application(Starlette):
             Route("/health", _health, methods=["GET"]),
             Route("/ready", self._ready, methods=["GET"]),
             Route("/poll/{rest:path}", _Endpoint(self.hub.serve), methods=["GET"]),
+            Route("/trees/import", trees.bring, methods=["POST"]),
+            Route("/trees/purge", trees.purge, methods=["POST"]),
             *ui,
             *retired,
         ]
@@ -171,27 +182,33 @@ class Application(Starlette):
     async def _enter(self, scope: Scope, receive: Receive, send: Send) -> bytes | None:
         """The body of a request that is let in; None if it is not, and then it has its answer."""
         try:
-            if self._under_way >= self.settings.max_waiting:
+            if self.under_way >= self.settings.max_waiting:
                 raise _Busy
-            self._under_way += 1
+            self.under_way += 1
             try:
                 return await self._body(scope, receive)
             except BaseException:
-                self._under_way -= 1
+                self.under_way -= 1
                 raise
         except _TooLarge:
+            self.turned_away("too_large")
             text = f"The body is larger than {self.settings.max_body} bytes. Send less at once"
             await _send(send, 413, text.encode(), _TEXT, *self._marks())
         except _Busy:
-            text = "Too many requests are under way. Nothing was done; try again later"
+            self.turned_away("busy")
             retry = (b"retry-after", str(RETRY_AFTER).encode())
-            await _send(send, 503, text.encode(), _TEXT, retry, *self._marks())
+            await _send(send, 503, BUSY.encode(), _TEXT, retry, *self._marks())
         except _Gone:
             pass
         return None
 
+    def turned_away(self, reason: str) -> None:
+        """A request was refused for load or size."""
+        if self.metrics is not None:
+            self.metrics.refused(reason)
+
     def _leave(self, size: int) -> None:
-        self._under_way -= 1
+        self.under_way -= 1
         self._buffered -= size
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:

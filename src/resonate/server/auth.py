@@ -26,6 +26,9 @@ from resonate.server.tokens import Claims, TokenVerifier
 ADMIN: Final = "admin"
 """The role, in any case, that may do everything."""
 
+READER: Final = "reader"
+"""The role, in any case, that may see what its prefix allows and change nothing."""
+
 MAX_FIXED: Final = 1_000
 """Fixed tokens, and users: each of them is compared with what is sent, so there must be few."""
 
@@ -39,7 +42,7 @@ class Identity:
 
     Args:
         name: for logs; holds no secret.
-        role: `admin` in any case may do everything; other roles mean nothing.
+        role: `admin` may do everything, `reader` change nothing, in any case of letters; other roles mean nothing.
         prefix: every id they name must begin with it; "" allows every id, None allows none.
         groups: the groups whose messages they may poll for; None: every group.
     """
@@ -54,9 +57,23 @@ class Identity:
         """Whether they may do everything."""
         return self.role is not None and self.role.lower() == ADMIN
 
+    @property
+    def reach(self) -> str | None:
+        """What every id begins with that they may touch; "" is any id, None none."""
+        return "" if self.admin else self.prefix
+
+    @property
+    def reader(self) -> bool:
+        """Whether they may change nothing."""
+        return self.role is not None and self.role.lower() == READER
+
+    def may_see(self, group: str) -> bool:
+        """Whether they may know who receives messages of `group`: of promises that they may touch, and of no others."""
+        return self.reach is not None and (self.admin or self.groups is None or group in self.groups)
+
     def may_poll(self, group: str) -> bool:
-        """Whether they may receive the messages of `group`."""
-        return self.admin or self.groups is None or group in self.groups
+        """Whether they may receive the messages of `group`: whoever receives an offer keeps it from others."""
+        return self.may_see(group) and not self.reader
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +129,13 @@ class Authenticator:
         self._verifier = None if public_key is None else TokenVerifier(public_key, issuer, audience, now)
         self._tokens = [(_digest(_filled("token", t.identity, t.secret)), t.identity) for t in tokens]
         self._users = [(_credentials(u), u.identity) for u in users]
-        if self._verifier is not None and self._verifier.unchecked:
+        if self.unchecked:
             _LOG.warning("signatures of tokens are not checked (the key is `none`): whoever knows the format is admin")
+
+    @property
+    def unchecked(self) -> bool:
+        """Whether anybody can make a token that holds: signatures are not checked."""
+        return self._verifier is not None and self._verifier.unchecked
 
     def authenticate(self, token: str | None, *, authorization: str | None = None) -> Identity:
         """Who sends a request.
@@ -145,6 +167,8 @@ class Authenticator:
         """
         if identity.admin:
             return True
+        if identity.reader and not isinstance(request, permissions.READS):
+            return False
         return identity.prefix is not None and permissions.allowed(identity.prefix, request)
 
     def narrow(self, identity: Identity, request: Request) -> Request:
@@ -162,7 +186,7 @@ class Authenticator:
         if identity.admin:
             return True
         prefix = identity.prefix
-        if prefix is None:
+        if prefix is None or (identity.reader and kind in permissions.KINDS and kind not in permissions.READ_KINDS):
             return False
         if kind not in permissions.KINDS:  # unknown ones get their 400 from whoever may touch everything
             return prefix == "" and not kind.startswith("debug.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol, TypeVar
@@ -48,7 +49,11 @@ class Identity(Protocol):
     """Who asks."""
 
     def may_poll(self, group: str) -> bool:
-        """Whether they may receive the messages of `group`."""
+        """Whether they may receive messages of `group`."""
+
+    @property
+    def reach(self) -> str | None:
+        """What every id begins with that they may touch; "" is any id, None none. They get messages of these only."""
 
 
 Who = TypeVar("Who", bound=Identity)
@@ -87,20 +92,25 @@ class Settings:
         max_body: bytes of a request body.
         max_waiting: requests under way at once.
         cors_origins: origins whose pages may ask; `("*",)` is any, `()` none.
+        hosts: names, besides addresses and localhost, under which requests may ask for this server; None is any. A
+            `Server` that asks nobody who they are and listens on this machine only takes None for `()`.
         server_url: where pushed workers talk back to; part of offers.
         poll_connections: poll streams at once.
         poll_comment: milliseconds of silence before a comment.
         ui: how the dashboard is served: "full", "read-only", or None for not at all.
+        ui_decoder: URL that its page has values decoded by.
     """
 
     auth: Authenticator[Any] | None = None
     max_body: int = MAX_BODY
     max_waiting: int = MAX_WAITING
     cors_origins: tuple[str, ...] = ()
+    hosts: tuple[str, ...] | None = None
     server_url: str | None = None
     poll_connections: int = POLL_CONNECTIONS
     poll_comment: int = POLL_COMMENT
     ui: Literal["full", "read-only"] | None = None
+    ui_decoder: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,3 +145,16 @@ class Listening:
     def tls(self) -> bool:
         """Whether the server speaks TLS."""
         return self.certificate is not None
+
+    @property
+    def local(self) -> bool:
+        """Whether only this machine reaches the server."""
+        return is_loopback(self.bind)
+
+
+def is_loopback(bind: str) -> bool:
+    """Whether only this machine reaches what listens on `bind`."""
+    try:
+        return ipaddress.ip_address(bind).is_loopback
+    except ValueError:
+        return bind == "localhost"

@@ -9,14 +9,22 @@ that is not what its sender counted on (`protocol.chain`).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from resonate.protocol import chain as chains
 from resonate.protocol import wire
+from resonate.protocol.requests import PromiseSearch, Response, ScheduleSearch, TaskSearch
 from resonate.server.door import Door, Headers
 from resonate.server.intake import Intake
 
+MAX_ANSWERS: Final = 64 * 1024 * 1024
+"""Bytes of answers after which the rest of a batch is refused: few bytes can ask for many."""
+
 Outcome = tuple[str, int]
 """Kind and status of a request that has been answered."""
+
+_MANY: Final = (PromiseSearch, TaskSearch, ScheduleSearch)  # each is answered by itself, so that its answer is counted
+_FULL: Final = Response(503, error="The answers to this batch are too large. This request was not done; send it again")
 
 
 async def answer_batch(body: bytes, headers: Headers, door: Door, intake: Intake) -> tuple[int, bytes, list[Outcome]]:
@@ -27,15 +35,20 @@ async def answer_batch(body: bytes, headers: Headers, door: Door, intake: Intake
     envelopes, chain = batch
     answers: list[bytes] = []
     outcomes: list[Outcome] = []
+    size = 0
     for run in _runs([door.read(envelope, headers) for envelope in envelopes]):
         if isinstance(run, wire.Refusal):
             answers.append(run.body)
             outcomes.append((run.kind, run.status))
             broken = True
         else:
-            responses = await intake.ask([call.request for call in run], chain, run[0].now)
+            if size <= MAX_ANSWERS:
+                responses = await intake.ask([call.request for call in run], chain, run[0].now)
+            else:
+                responses = [_FULL] * (1 if chain else len(run))
             for call, response in zip(run, responses, strict=False):  # fewer answers where the chain broke
                 answers.append(wire.encode(call, response))
+                size += len(answers[-1])
                 outcomes.append((call.kind, response.status))
             last = len(responses) - 1
             broken = len(responses) < len(run) or not chains.holds(run[last].request, responses[last])
@@ -45,14 +58,17 @@ async def answer_batch(body: bytes, headers: Headers, door: Door, intake: Intake
 
 
 def _runs(found: list[wire.Call | wire.Refusal]) -> Iterator[list[wire.Call] | wire.Refusal]:
-    """What can be answered at once: requests in a row for one instant; a refusal stands alone."""
+    """What can be answered at once: requests in a row for one instant; refusals and searches stand alone."""
     run: list[wire.Call] = []
     for each in found:
-        if run and (isinstance(each, wire.Refusal) or each.now != run[0].now):
+        alone = isinstance(each, wire.Refusal) or isinstance(each.request, _MANY)
+        if run and (isinstance(each, wire.Refusal) or alone or each.now != run[0].now):
             yield run
             run = []
         if isinstance(each, wire.Refusal):
             yield each
+        elif alone:
+            yield [each]
         else:
             run.append(each)
     if run:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import logging
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any, Final, Literal
+from urllib.parse import urlsplit
 
 from resonate.clock import Clock, SystemClock
 from resonate.errors import UsageError
 from resonate.server.auth import Authenticator, BasicUser, BearerToken, Identity
-from resonate.server.base import Listening, Settings
+from resonate.server.base import Listening, Settings, is_loopback
 from resonate.server.config import Config
 from resonate.server.push import PushSettings
 from resonate.server.running import Server
@@ -111,7 +111,7 @@ def _ui(config: Config, auth: Authenticator | None) -> Literal["full", "read-onl
     wanted = config["ui"]
     if wanted == "off":
         return None
-    if auth is None and not _is_loopback(config["server.bind"]):
+    if not _asks_who(auth) and not is_loopback(config["server.bind"]):
         _LOG.warning(
             "no dashboard: other machines reach %s and nobody is asked who they are. Set auth.tokens, auth.users or "
             "auth.publickey",
@@ -121,23 +121,30 @@ def _ui(config: Config, auth: Authenticator | None) -> Literal["full", "read-onl
     return "full" if wanted == "full" else "read-only"
 
 
-def _is_loopback(bind: str) -> bool:
-    try:
-        return ipaddress.ip_address(bind).is_loopback
-    except ValueError:
-        return bind == "localhost"
-
-
 def _settings(config: Config, auth: Authenticator | None) -> Settings:
     return Settings(
         ui=_ui(config, auth),
+        ui_decoder=config["ui_decoder"],
         auth=auth,
         max_body=config["server.max_body"],
         max_waiting=config["server.max_waiting"],
         cors_origins=config["server.cors.allow_origins"],
+        hosts=_hosts(config, auth),
         server_url=_server_url(config),
         poll_connections=config["transports.http_poll.max_connections"],
     )
+
+
+def _hosts(config: Config, auth: Authenticator | None) -> tuple[str, ...] | None:
+    """The names that requests may ask for, where nothing else tells whose they are."""
+    if _asks_who(auth) or not is_loopback(config["server.bind"]):
+        return None
+    told = urlsplit(config["server.url"] or "").hostname
+    return (config["server.host"], *([] if told is None else [told]))
+
+
+def _asks_who(auth: Authenticator | None) -> bool:
+    return auth is not None and not auth.unchecked
 
 
 def _push(config: Config) -> PushSettings:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from typing import Any, Final, Literal
 
 from resonate.errors import UsageError
 from resonate.server import base
+from resonate.urls import shown
 
 FILE: Final = "resonate.toml"
 """The file that is read from the working directory if there is one."""
@@ -84,9 +84,10 @@ def _switch(path: str, default: bool, help: str, **more: Any) -> Key:
 TABLE: Final[tuple[Key, ...]] = (
     _text("url", None, "where state lives, in short: memory, sqlite:///app.db or postgresql://…; instead of storage.*"),
     _text("level", "info", "which log lines are shown", choices=("debug", "info", "warn", "error")),
+    _text("log_format", "text", "how log lines are written: text, or one JSON object each", choices=("text", "json")),
     _switch("debug", False, "serve debug.* and take resonate:debug_time; never in production"),
     _switch("strict", False, "answer as the bare specification where servers differ; needs debug"),
-    _text("server.host", "localhost", "the name in server.url"),
+    _text("server.host", "localhost", "the name in server.url, and one by which browsers may ask for it"),
     _whole("server.port", 8001, "the port; 0 takes a free one"),
     _text("server.bind", "127.0.0.1", "the address to listen on; 0.0.0.0 for every network"),
     _text("server.url", None, "how workers that are pushed to reach this server; default http://{host}:{port}"),
@@ -106,6 +107,7 @@ TABLE: Final[tuple[Key, ...]] = (
         only=("memory", "sqlite", "postgres"),
     ),
     _text("ui", "full", "the dashboard at /ui", choices=("full", "read-only", "off")),
+    _text("ui_decoder", None, "URL that the dashboard's page has values decoded by; docs/dashboard.md"),
     _text("storage.sqlite.path", "resonate.db", "the SQLite file"),
     _text("storage.postgres.url", None, "the PostgreSQL database, postgresql://…", secret=True),
     _whole("storage.postgres.pool_size", 10, "of servers with a pool; ours takes ?lanes=N in the url", least=1),
@@ -124,7 +126,12 @@ TABLE: Final[tuple[Key, ...]] = (
     _whole("messages.poll_interval", 100, "of servers that poll; ours is woken", least=1),
     _whole("messages.batch_size", 100, "of servers that poll; ours is woken", least=1),
     _switch("transports.http_push.enabled", True, "POST messages to http(s):// addresses"),
-    _whole("transports.http_push.concurrency", 256, "deliveries at the same time", least=1),
+    _whole(
+        "transports.http_push.concurrency",
+        256,
+        "deliveries to one host at once; to all, four times as many",
+        least=1,
+    ),
     _whole("transports.http_push.connect_timeout", 10_000, "milliseconds to connect", least=1),
     _whole("transports.http_push.request_timeout", 180_000, "milliseconds for a delivery", least=1),
     Key("transports.http_push.allow", "list", (), "hosts and networks that may be private: localhost, 10.0.0.0/8"),
@@ -136,7 +143,12 @@ TABLE: Final[tuple[Key, ...]] = (
         choices=("none", "bearer", "gcp"),
         only=("none", "bearer"),
     ),
-    _text("transports.http_push.auth.token", None, "the token of mode bearer", secret=True),
+    _text(
+        "transports.http_push.auth.token",
+        None,
+        "the token of mode bearer; shown to receivers in allow",
+        secret=True,
+    ),
     _text("transports.http_push.auth.audience", None, "of mode gcp", flag="--transports-http-push-auth-aud"),
     _text("transports.http_push.auth.header", "Authorization", "the header of the token"),
     _switch("transports.http_poll.enabled", True, "serve /poll", only=(True,)),
@@ -175,7 +187,7 @@ class Setting:
         if isinstance(self.value, bool):
             return str(self.value).lower()
         if self.key.path == "url":
-            return re.sub(r"(//[^/?#]*?:)[^/?#]*@", rf"\1{MASK}@", self.value)
+            return shown(self.value)
         return ", ".join(map(str, self.value)) if isinstance(self.value, tuple) else str(self.value)
 
 
@@ -261,6 +273,8 @@ def _from_file(file: str | None, directory: str) -> Iterable[Setting]:
         tree = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{path} is no TOML: {error}") from error
+    except RecursionError:
+        raise UsageError(f"{path} is no TOML of settings: it is nested too deep") from None
     for name, value in _flat(tree):
         if name not in KEYS:
             raise UsageError(f"{_place(path, text, name)}: {name} is no setting of the server{_nearest(name, KEYS)}")
@@ -319,7 +333,7 @@ def _parsed(key: Key, text: str, source: str) -> Any:
         case "entries":
             try:
                 return json.loads(text)
-            except ValueError:
+            except (ValueError, RecursionError):
                 raise UsageError(f"{source} must be a JSON array of objects (its text is not shown: secret)") from None
     return text
 

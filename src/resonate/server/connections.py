@@ -13,16 +13,26 @@ from typing import Any, Final, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from resonate.server.admission import ANSWER, Admission
+
+MAX_HEAD: Final = 64 * 1024
+"""Bytes of a request's head, and of what may follow its body: the longest token and then some."""
+
+_ADMITTED: Final = "resonate.admitted"
 _HEAD: Final = b"HTTP/1.1 "
 _JOINED: Final = 64 * 1024  # bytes of a body that are worth copying to spare a system call
+_TOO_LONG: Final = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 _TOO_SLOW: Final = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
-def patient(header_timeout: float, request_timeout: float) -> type[asyncio.Protocol]:
-    """The class of connections that wait `header_timeout` and `request_timeout` seconds."""
-    return type(
-        "PatientProtocol", (_Connection,), {"header_timeout": header_timeout, "request_timeout": request_timeout}
-    )
+def patient(header_timeout: float, request_timeout: float, admission: Admission) -> type[asyncio.Protocol]:
+    """The class of connections that wait `header_timeout` and `request_timeout` seconds.
+
+    Args:
+        admission: lets the requests in that are POSTed.
+    """
+    bounds = {"header_timeout": header_timeout, "request_timeout": request_timeout, "admission": admission}
+    return type("PatientProtocol", (_Connection,), bounds)
 
 
 class _OneWrite:
@@ -44,6 +54,9 @@ class _OneWrite:
         self.resume_reading = transport.resume_reading
 
     def write(self, data: bytes) -> None:
+        if self.is_closing():  # the peer is gone: nobody reads what is left of its answer
+            self._held = None
+            return
         held = self._held
         if held is not None:
             self._held = None
@@ -72,11 +85,17 @@ class _OneWrite:
 class _Connection(HttpToolsProtocol):
     header_timeout: float
     request_timeout: float
+    admission: Admission
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._app = self.app
+        self.app = self._admitted
+        self._dropping = False  # whether the request that arrives is refused
+        self._refusals = 0  # that have not been told yet
         self._incomplete = True
         self._in_head = True
+        self._unread = 0  # bytes of this request since anything came of them
         self._arriving: asyncio.TimerHandle | None = None
         self._reading: asyncio.TimerHandle | None = None
 
@@ -88,6 +107,10 @@ class _Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
+        if self._incomplete:
+            self._unread += len(data)
+            if self._unread > MAX_HEAD + len(data):  # the piece that ends a head may be long for its body's sake
+                self._too_long()
         if self._incomplete and self._arriving is None and not self.transport.is_closing():
             timeout = self.header_timeout if self._in_head else self.request_timeout
             self._arriving = self.loop.call_later(timeout, self._too_slow)
@@ -95,16 +118,61 @@ class _Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._incomplete = self._in_head = True
+        self._unread = 0
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        self._unread = 0
         self._arrived()
+        admits = self.parser.get_method() == b"POST" and not self._answering()
+        if self._refusals or (admits and self.admission.full):  # whatever follows a refusal must not overtake it
+            self._dropping = True
+            if self.expect_100_continue:  # the body is not sent before we ask for it
+                self._refuse_later()
+            return
+        self._dropping = False
         super().on_headers_complete()
+        if admits:
+            self.admission.inside += 1
+            self.scope["state"][_ADMITTED] = True
+
+    def on_body(self, body: bytes) -> None:
+        self._unread = 0
+        if not self._dropping:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         self._incomplete = False
         self._arrived()
-        super().on_message_complete()
+        if not self._dropping:
+            super().on_message_complete()
+        elif not self.expect_100_continue:
+            self._refuse_later()
+
+    async def _admitted(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            if scope.get("state", {}).pop(_ADMITTED, False):
+                self.admission.inside -= 1
+
+    def _refuse_later(self) -> None:
+        self._refusals += 1
+        self.transport.pause_reading()
+        self.loop.call_later(self.admission.refuse(), self._refuse)
+
+    def _refuse(self) -> None:
+        self._refusals -= 1
+        if self.transport.is_closing():
+            return
+        self.transport.write(ANSWER)
+        if self.expect_100_continue:  # whether the body comes all the same is the client's choice
+            self.transport.close()
+            return
+        if self._refusals:
+            return
+        self.transport.resume_reading()
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def _arrived(self) -> None:
         if self._arriving is not None:
@@ -117,6 +185,13 @@ class _Connection(HttpToolsProtocol):
             return
         if self._in_head and not self._answering():
             self.transport.write(_TOO_SLOW)
+        self.transport.close()
+
+    def _too_long(self) -> None:
+        if self.transport.is_closing():
+            return
+        if self._in_head and not self._answering():
+            self.transport.write(_TOO_LONG)
         self.transport.close()
 
     def _answering(self) -> bool:

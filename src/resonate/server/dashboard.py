@@ -11,7 +11,7 @@ from resonate.server.base import Authenticator, Unauthorized
 from resonate.server.intake import Intake
 from resonate.server.poll import Hub
 from resonate.service.service import Service
-from resonate.ui.access import Refused, Send
+from resonate.ui.access import Poller, Refused, Send
 
 PATIENCE: Final = 30.0
 """Seconds that a request of the dashboard may take; a server that stops leaves some without an answer."""
@@ -64,13 +64,20 @@ class ServerAccess:
 
         return send
 
-    def pollers(self, authorization: str | None) -> Mapping[str, Sequence[str]]:
-        """The processes that listen to this server, of the groups that whoever asks may listen to."""
+    def may_act(self, authorization: str | None) -> bool:
+        """Whether whoever sent this header may change anything."""
+        return self._auth is None or not self._identity(authorization).reader
+
+    def pollers(self, authorization: str | None) -> Mapping[str, Sequence[Poller]]:
+        """The processes that listen to this server or did, of the groups that whoever asks may listen to."""
         identity = self._identity(authorization)
-        found = self._hub.listeners()
-        if self._auth is None:
-            return found
-        return {group: ids for group, ids in found.items() if identity.may_poll(group)}
+        prefix = "" if self._auth is None else identity.reach
+        found = {} if prefix is None else self._hub.seen(prefix)
+        return {
+            group: [Poller(pid, since, gone) for pid, (since, gone) in sorted(ids.items())]
+            for group, ids in found.items()
+            if self._auth is None or identity.may_see(group)
+        }
 
     def _identity(self, authorization: str | None) -> Any:
         if self._auth is None:

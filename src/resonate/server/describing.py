@@ -28,6 +28,12 @@ sqlite = { path = "/var/lib/resonate.db" }
 secret = "..."
 name = "billing"
 prefix = "billing-"
+
+[[auth.tokens]]
+secret = "..."
+name = "dashboard"
+role = "reader"    # sees what its prefix allows, here everything, and changes nothing
+prefix = ""
 ```
 
 `resonate dev` differs in two defaults: state is in memory, and there is no port for metrics. Lists are separated by

@@ -71,7 +71,7 @@ class Destinations:
         try:
             url = URL(address)
             host, port = url.raw_host, url.port
-        except ValueError:
+        except (ValueError, IndexError):  # the latter of brackets without a host
             raise Refused("it is no URL") from None
         if url.scheme not in ("http", "https") or not host or not port:
             raise Refused("it is no URL of a host")

@@ -33,15 +33,16 @@ class Door:
             return wire.decode(body, debug=self._debug, strict=self._strict)
         return self._read_with(auth, body, headers)
 
-    def enter(self, headers: Headers, group: str) -> bool:
-        """Whether whoever sent these headers may poll for `group`.
+    def enter(self, headers: Headers, group: str) -> str | None:
+        """What the ids begin with whose messages whoever sent these headers may poll for; None if none of `group`.
 
         Raises:
             Unauthorized: the Authorization header does not hold.
         """
         if self.auth is None:
-            return True
-        return bool(self.auth.authenticate(None, authorization=authorization(headers)).may_poll(group))
+            return ""
+        identity = self.auth.authenticate(None, authorization=authorization(headers))
+        return identity.reach if identity.may_poll(group) else None
 
     def _read_with(self, auth: Authenticator[Any], body: bytes | Raw, headers: Headers) -> wire.Call | wire.Refusal:
         identity: Any = None

@@ -7,31 +7,34 @@ counted under one label, so that nobody can make labels without bound.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, make_asgi_app
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp
 
 from resonate.protocol.shapes import READERS
+from resonate.service.service import Service
+
+if TYPE_CHECKING:
+    from resonate.server.app import Application
 
 UNKNOWN: Final = "unknown"
 """The label of kinds that the protocol does not know."""
+
+GROUPS: Final = 200
+"""Groups that have a series of their own."""
 
 BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Seconds: from a request on memory to one on a disk that hangs."""
 
 
 class Metrics:
-    """The counters of one server; two servers in one process share none.
+    """The counters of one server; two servers in one process share none."""
 
-    Args:
-        scheduled: tells how many promises schedules have created so far.
-    """
-
-    def __init__(self, scheduled: Callable[[], int]) -> None:
+    def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._requests = Counter(
             "resonate_request_total", "Requests answered", ("kind", "status"), registry=self.registry
@@ -47,10 +50,20 @@ class Metrics:
         self._deliveries = Counter(
             "resonate_deliveries_total", "What became of messages", ("status",), registry=self.registry
         )
-        self.registry.register(_Scheduled(scheduled))
+        self._refusals = Counter(
+            "resonate_refused", "Requests turned away unread: busy, too_large", ("reason",), registry=self.registry
+        )
         # a labelled child is found through a lock and a tuple of strings: remember the few there are
         self._count: dict[tuple[str, int], Callable[[], None]] = {}
         self._observe: dict[str, Callable[[float], None]] = {}
+
+    def watch(self, service: Service, app: Application) -> None:
+        """Show the state of these two to whoever asks."""
+        self.registry.register(_State(service, app))
+
+    def refused(self, reason: str) -> None:
+        """A request was turned away for load or size."""
+        self._refusals.labels(reason).inc()
 
     def answered(self, kind: str, status: int, seconds: float) -> None:
         """A request of `kind` was answered with `status` after `seconds`."""
@@ -81,12 +94,39 @@ class Metrics:
         return exposition
 
 
-class _Scheduled(Collector):
-    """What the service counts itself, read when somebody asks."""
+class _State(Collector):
+    """What service and application count themselves, read when somebody asks."""
 
-    def __init__(self, scheduled: Callable[[], int]) -> None:
-        self._scheduled = scheduled
+    def __init__(self, service: Service, app: Application) -> None:
+        self._service = service
+        self._app = app
+
+    def describe(self) -> Iterator[Metric]:
+        """Nothing: who registers a collector is not to ask the storage yet."""
+        return iter(())
 
     def collect(self) -> Iterator[Metric]:
-        text = "Promises created by schedules"
-        yield CounterMetricFamily("resonate_schedule_promises", text, value=self._scheduled())
+        timers = self._service.timers
+        yield CounterMetricFamily(
+            "resonate_schedule_promises", "Promises created by schedules", value=timers.occurrences
+        )
+        fired = CounterMetricFamily(
+            "resonate_timers_fired", "Deadlines, leases, offers, schedules and resumptions due", labels=("kind",)
+        )
+        for kind, count in timers.fired.items():
+            fired.add_metric((kind,), count)
+        yield fired
+        yield GaugeMetricFamily(
+            "resonate_timer_lag_seconds", "For how long the oldest timer has been due", value=timers.lag() / 1000
+        )
+        streams = GaugeMetricFamily("resonate_streams", "Workers that listen, by group", labels=("group",))
+        for group, pids in _largest(self._app.hub.listeners()):
+            streams.add_metric((group,), pids)
+        yield streams
+        yield GaugeMetricFamily("resonate_requests_in_progress", "Requests under way", value=self._app.under_way)
+
+
+def _largest(listeners: dict[str, list[str]]) -> Iterable[tuple[str, int]]:
+    """The largest groups with their sizes: clients choose the names, so there is a bound to them."""
+    sizes = sorted(((len(pids), group) for group, pids in listeners.items()), reverse=True)
+    return [(group, size) for size, group in sizes[:GROUPS]]

@@ -16,13 +16,42 @@ from msgspec.structs import replace
 
 from resonate.protocol import shapes
 from resonate.protocol.records import BRANCH, ORIGIN, PARENT
-from resonate.protocol.requests import PromiseSearch, PromiseWrite, Request, ScheduleSearch, TaskFence, TaskSearch
+from resonate.protocol.requests import (
+    ExecutionCount,
+    ExecutionFailures,
+    ExecutionSearch,
+    ExecutionTree,
+    GroupSearch,
+    PromiseGet,
+    PromiseSearch,
+    PromiseWrite,
+    Request,
+    ScheduleGet,
+    ScheduleSearch,
+    TaskFence,
+    TaskGet,
+    TaskSearch,
+)
 from resonate.protocol.validation import expand
 
 Data = Mapping[str, Any]
 Named = Callable[[Data], Iterator[Any]]
 
-SEARCHES: Final = (PromiseSearch, TaskSearch, ScheduleSearch)
+SEARCHES: Final = (
+    PromiseSearch,
+    TaskSearch,
+    ScheduleSearch,
+    ExecutionSearch,
+    ExecutionCount,
+    ExecutionFailures,
+    ExecutionTree,
+    GroupSearch,
+)
+
+READS: Final = (PromiseGet, TaskGet, ScheduleGet, *SEARCHES)
+"""Requests that change nothing."""
+
+READ_KINDS: Final = frozenset(shapes.WRITERS[read][0] for read in READS)
 
 _TIMESTAMP: Final = "{{.timestamp}}"
 
@@ -60,7 +89,13 @@ def narrowed(prefix: str, request: Request) -> Request:
     """`request`, with a search kept to the ids that begin with `prefix`."""
     if prefix and isinstance(request, SEARCHES):
         wanted = request.prefix
-        return request if wanted is not None and wanted.startswith(prefix) else replace(request, prefix=prefix)
+        if wanted is not None and wanted.startswith(prefix):
+            return request
+        if not isinstance(request, ExecutionSearch | ExecutionCount):
+            return replace(request, prefix=prefix)
+        if wanted and not prefix.startswith(wanted):  # nothing begins with both
+            return replace(request, wanted=replace(request.wanted, prefix=prefix, since=0, until=0))
+        return replace(request, wanted=replace(request.wanted, prefix=prefix))
     return request
 
 
@@ -154,6 +189,11 @@ _NAMED: Final[dict[str, Named]] = {
     "schedule.create": _scheduled,
     "schedule.delete": _own,
     "schedule.search": _nothing,
+    "execution.search": _nothing,
+    "execution.count": _nothing,
+    "execution.tree": _own,
+    "execution.failures": _nothing,
+    "group.search": _nothing,
 }
 """Who names what; `debug.*` is missing, since no prefix allows it."""
 

@@ -45,6 +45,12 @@ CHUNK: Final = 64 * 1024
 AFTER_FAILURE: Final = 1.0
 """Seconds before the next look when the storage could not give its messages."""
 
+REMEMBERED: Final = 3_600_000
+"""Milliseconds for which is told who has listened and left."""
+
+REMEMBERED_MOST: Final = 1_000
+"""How many of those at most, the last ones."""
+
 _LOG: Final = logging.getLogger("resonate.server")
 _STOPPING: Final = "The server is stopping"
 _COMMENT: Final = b":\n\n"
@@ -64,11 +70,12 @@ class Stream:
         self.group = group
         self.id = id
         self.send = send
-        self.subscription = Subscription(group.name, id, partial(hub.wake, self), direct=True)
+        self.subscription = Subscription(group.name, id, partial(hub.wake, self), direct=True, prefix=group.prefix)
         self.open = False
         self.writing = False
         self.gone = False
         self.quiet_since = 0.0
+        self.since = 0
 
     @property
     def takes(self) -> bool:
@@ -86,12 +93,15 @@ class Stream:
 
 
 class Group:
-    """The streams of one group, in turn."""
+    """The streams of one group that may have the same messages, in turn."""
 
-    def __init__(self, hub: Hub, name: str) -> None:
+    def __init__(self, hub: Hub, name: str, prefix: str) -> None:
         self.name = name
+        self.prefix = prefix
+        self.key = (name, prefix)
+        self.dealt = f"{name}\0{prefix}"
         self.streams: dict[Stream, None] = {}  # who had a message last is last
-        self.subscription = Subscription(name, "", partial(hub.wake, self))  # no stream has an empty id
+        self.subscription = Subscription(name, "", partial(hub.wake, self), prefix=prefix)  # no stream has an empty id
 
     @property
     def has_room(self) -> bool:
@@ -127,8 +137,9 @@ class Hub:
         self._settings = settings
         self._door = door
         self._metrics = metrics
-        self._groups: dict[str, Group] = {}
+        self._groups: dict[tuple[str, str], Group] = {}
         self._streams: dict[Stream, None] = {}  # in the order of their last sign of life
+        self._left: dict[tuple[str, str], tuple[str, int, int]] = {}  # prefix, since, until, in the order of leaving
         self._joining: list[tuple[list[Subscription], asyncio.Future[None]]] = []
         self._leaving: list[Subscription] = []
         self._back: list[Send] = []
@@ -144,9 +155,34 @@ class Hub:
         self._thread = 0
         self._executor: ThreadPoolExecutor | None = None
 
-    def listeners(self) -> dict[str, list[str]]:
-        """The ids of the streams of each group."""
-        return {name: sorted({stream.id for stream in group.streams}) for name, group in self._groups.items()}
+    def listeners(self, prefix: str = "") -> dict[str, list[str]]:
+        """The ids of the streams of each group; of those that get messages of ids with this prefix only."""
+        found: dict[str, set[str]] = {}
+        for group in self._groups.values():
+            if group.prefix.startswith(prefix):
+                found.setdefault(group.name, set()).update(stream.id for stream in group.streams)
+        return {name: sorted(ids) for name, ids in found.items()}
+
+    def seen(self, prefix: str = "") -> dict[str, dict[str, tuple[int, int | None]]]:
+        """Who listens, and who listened lately: per group and id, since when, and when it went (None: it is there).
+
+        Instants are milliseconds since the epoch.
+
+        Args:
+            prefix: only those that get messages of ids with this prefix only.
+        """
+        found: dict[str, dict[str, tuple[int, int | None]]] = {}
+        recent = self._service.now() - REMEMBERED
+        for (name, id), (reach, since, gone) in self._left.items():
+            if gone >= recent and reach.startswith(prefix):
+                found.setdefault(name, {})[id] = since, gone
+        for stream in self._streams:
+            if not stream.group.prefix.startswith(prefix):
+                continue
+            known = found.setdefault(stream.group.name, {}).get(stream.id)
+            first = stream.since if known is None or known[1] is not None else min(stream.since, known[0])
+            found[stream.group.name][stream.id] = first, None
+        return found
 
     async def serve(self, scope: Scope, receive: Receive, send: AsgiSend) -> None:
         """Answer `GET /poll/{group}/{id}`; returns when the stream has ended."""
@@ -155,7 +191,8 @@ class Hub:
             await _refuse(send, 404, "")
             return
         try:
-            if not self._door.enter(scope["headers"], name):
+            prefix = self._door.enter(scope["headers"], name)
+            if prefix is None:
                 await _refuse(send, 403, "Forbidden")
                 return
         except Unauthorized:
@@ -167,14 +204,14 @@ class Hub:
         if len(self._streams) >= self._settings.poll_connections:
             await _refuse(send, 503, "Poll registration at capacity")
             return
-        stream = await self._join(name, id, send)
+        stream = await self._join(name, prefix, id, send)
         if stream is None:
             await _refuse(send, 503, _STOPPING)
             return
         try:
             await send({"type": "http.response.start", "status": 200, "headers": list(_EVENTS)})
             stream.open = True
-            self._back += self._dealing.joined(name)
+            self._back += self._dealing.joined(stream.group.dealt)
             self._alive(stream)
             self.wake(stream)
             self.wake(stream.group)
@@ -217,18 +254,19 @@ class Hub:
 
     # ---- streams come and go ------------------------------------------------------------------------
 
-    async def _join(self, name: str, id: str, send: AsgiSend) -> Stream | None:
+    async def _join(self, name: str, prefix: str, id: str, send: AsgiSend) -> Stream | None:
         """Register a stream, so that it misses nothing from here on; None if all have ended meanwhile."""
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
             self._thread = threading.get_ident()
         if self._comments is None:
             self._comments = self._loop.create_task(self._comment())
-        group = self._groups.get(name)
+        group = self._groups.get((name, prefix))
         new = group is None
         if group is None:
-            group = self._groups[name] = Group(self, name)
+            group = self._groups[name, prefix] = Group(self, name, prefix)
         stream = Stream(self, group, id, send)
+        stream.since = self._service.now()
         group.streams[stream] = None
         self._streams[stream] = None
         joined: asyncio.Future[None] = self._loop.create_future()
@@ -251,13 +289,17 @@ class Hub:
         del self._streams[stream]
         self._waiting.pop(stream, None)
         group = stream.group
+        self._left.pop((group.name, stream.id), None)
+        self._left[group.name, stream.id] = group.prefix, stream.since, self._service.now()
+        if len(self._left) > REMEMBERED_MOST:
+            del self._left[next(iter(self._left))]
         group.streams.pop(stream, None)
         self._leaving.append(stream.subscription)
-        self._back += self._dealing.left(group.name, stream.id)
+        self._back += self._dealing.left(group.dealt, stream.id)
         if not group.streams:
             self._leaving.append(group.subscription)
             self._waiting.pop(group, None)
-            del self._groups[group.name]
+            del self._groups[group.key]
         self._look()
 
     # ---- messages: announced on any thread, moved by one task --------------------------------------------
@@ -376,9 +418,9 @@ class Hub:
         for number, send in enumerate(sends):
             chosen: int | str = number % len(ready)
             if send.key[0] == "execute" and isinstance(receiver, Group):
-                chosen = self._dealing.choose(send, receiver.name, ids, number % len(ready), receiver.busy)
+                chosen = self._dealing.choose(send, receiver.dealt, ids, number % len(ready), receiver.busy)
             elif send.key[0] == "execute":
-                self._dealing.goes_to(send, ready[0].group.name, ids[0])
+                self._dealing.goes_to(send, ready[0].group.dealt, ids[0])
             if isinstance(chosen, str):  # it is to have it as soon as it has written what it has
                 self._back.append(replace(send, prefer=chosen))
             else:

@@ -15,6 +15,7 @@ import logging
 import random
 import ssl
 import threading
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -28,12 +29,14 @@ from resonate.protocol import wire
 from resonate.protocol.records import Unblock
 from resonate.protocol.rows import Send
 from resonate.server.destinations import CheckedResolver, Destinations, Refused, Resolve
+from resonate.server.receivers import Receivers, host_of
 from resonate.service.delivery import Pushing
 from resonate.service.service import Service
 from resonate.signing import SIGNATURE, TIMESTAMP, sign
+from resonate.urls import shown
 
 CONCURRENCY: Final = 256
-"""Requests under way at once; a pushed worker holds one for as long as its task runs."""
+"""Requests of one host under way at once; a pushed worker holds one for as long as its task runs."""
 
 CONNECT_TIMEOUT: Final = 10_000
 """Milliseconds for looking a name up, connecting and greeting."""
@@ -59,6 +62,9 @@ WAITING: Final = 100_000
 STOPPING: Final = 5_000
 """Milliseconds in which requests under way may end when the server stops."""
 
+BUSY: Final = 1.0
+"""Seconds after which news are looked at again whose receiver has as many deliveries as it may have."""
+
 AFTER_FAILURE: Final = 1.0
 """Seconds before the storage is asked again when it has failed."""
 
@@ -77,12 +83,13 @@ class PushSettings:
     Args:
         allow: destinations that are not public and may be reached; see `Destinations`.
         public: whether public destinations need no entry in `allow`.
-        auth: `none`, or `bearer`: each request carries `token`.
+        auth: `none`, or `bearer`: each request carries `token`, and only receivers in `allow` get any: whoever may
+            create a promise names its receiver, and would be shown the token.
         token: sent as `Bearer <token>`.
         header: where the token is sent.
         signing_key: signs each request (`resonate.signing`); None signs nothing.
         server_url: where a pushed worker talks back to; None leaves it out.
-        concurrency: requests under way at once.
+        concurrency: requests of one host under way at once; of all hosts together four times as many.
         connect_timeout, request_timeout: milliseconds.
         unblock_age: milliseconds after the settlement for which news is tried again.
         first_retry, longest_retry: milliseconds between attempts.
@@ -134,7 +141,8 @@ class Pusher:
         self._settings = settings or PushSettings()
         self._headers = _headers(self._settings)
         self._tls = _tls(self._settings)
-        self._destinations = Destinations(self._settings.allow, public=self._settings.public)
+        public = self._settings.public and self._settings.auth != "bearer"
+        self._destinations = Destinations(self._settings.allow, public=public)
         self._resolve = resolve
         self._observe = observe or (lambda kind, outcome: None)
         self._thread: threading.Thread | None = None
@@ -145,8 +153,8 @@ class Pusher:
         self._woken = asyncio.Event()
         self._subscription = Pushing(self._wake)
         self._under_way: set[asyncio.Task[None]] = set()
-        self._retrying = 0
-        self._waiting: list[tuple[float, Key]] = []
+        self._receivers = Receivers(self._settings.concurrency)
+        self._waiting: list[tuple[float, Key, str]] = []  # when, what, for which host
         self._attempts: dict[Key, int] = {}  # failed ones, of each news that is under way or waits
         self._reported: dict[str, str] = {}
 
@@ -193,7 +201,7 @@ class Pusher:
         # Each request has a connection of its own: receivers are many and seldom, a kept connection may
         # be dead when it is needed, and a message must not get lost on it.
         connector = aiohttp.TCPConnector(
-            limit=0,  # `concurrency` is the limit
+            limit=0,  # `_receivers` has the limits
             force_close=True,
             use_dns_cache=False,  # it knows no bound
             resolver=CheckedResolver(self._destinations, self._resolve),
@@ -242,6 +250,9 @@ class Pusher:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
         try:
+            left = self._receivers.left()
+            if left:
+                await self._stored(self._service.give_back, left)
             await self._stored(self._subscription.close)
         except Exception:
             _LOG.exception("the pusher could not leave its service in order; nothing is lost by it")
@@ -249,14 +260,18 @@ class Pusher:
     async def _begin(self) -> float | None:
         """Begin as many deliveries as there is room for; returns after how many seconds to look again."""
         now = self._now()
-        # at most half of the room goes to what has failed before, so that the dead do not starve the living
-        room = min(self._room(), max(1, self._settings.concurrency // 2) - self._retrying)
+        planned: Counter[str] = Counter()
         due: list[Key] = []
-        while self._waiting and self._waiting[0][0] <= now and len(due) < room:
-            due.append(heapq.heappop(self._waiting)[1])
+        for host, waited in self._receivers.ready(planned):
+            if isinstance(waited, tuple):
+                due.append(waited)
+                planned[host] += 1
+            else:
+                self._spawn(waited, again=False)
+        due += self._due(now, planned)
         if due:
             await self._begin_again(due)
-        while room := self._room():
+        while room := self._receivers.room:
             sends = await self._stored(self._subscription.pick, room)
             if not sends:
                 break
@@ -265,25 +280,48 @@ class Pusher:
                     continue
                 if send.key[0] != "execute":  # two offers of one task are two messages, of two versions perhaps
                     self._attempts[send.key] = 0
-                self._spawn(send, again=False)
+                self._begin_or_park(send)
         if not self._waiting or self._waiting[0][0] <= now:  # what is due waits for room: its end wakes us
             return None
         return max(0.0, self._waiting[0][0] - self._now())
+
+    def _due(self, now: float, planned: Counter[str]) -> list[Key]:
+        """What failed before and is due, of hosts that may have more."""
+        due: list[Key] = []
+        later: list[tuple[float, Key, str]] = []
+        while self._waiting and self._waiting[0][0] <= now and len(due) + len(later) < self._receivers.total:
+            _, key, host = heapq.heappop(self._waiting)
+            if self._receivers.may_have_again(host, planned):
+                due.append(key)
+                planned[host] += 1
+            else:
+                later.append((now + BUSY, key, host))
+        for waiting in later:
+            heapq.heappush(self._waiting, waiting)
+        return due
+
+    def _begin_or_park(self, send: Send) -> None:
+        """Begin a delivery, or have it wait while its host has its share: others find room meanwhile."""
+        host = host_of(send.address)
+        if self._receivers.may_have(host, Counter()):
+            self._spawn(send, again=False)
+        elif not self._receivers.park(host, send):
+            if send.key[0] != "execute":
+                self._wait(send.key, host, BUSY)
+            else:
+                self._tell(send, "too many messages wait for their hosts, the task is offered again later", "dropped")
 
     async def _begin_again(self, keys: list[Key]) -> None:
         try:
             sends = await self._stored(self._subscription.again, keys)
         except Exception:
             for key in keys:
-                heapq.heappush(self._waiting, (self._now() + AFTER_FAILURE, key))
+                heapq.heappush(self._waiting, (self._now() + AFTER_FAILURE, key, ""))
             raise
         for key in set(keys) - {send.key for send in sends}:
             del self._attempts[key]  # another server of the same storage was faster
         for send in sends:
-            self._spawn(send, again=True)
-
-    def _room(self) -> int:
-        return self._settings.concurrency - len(self._under_way)
+            self._spawn(send, again=self._attempts[send.key] > 0)
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
@@ -291,13 +329,14 @@ class Pusher:
     def _spawn(self, send: Send, again: bool) -> None:
         deliver = self._deliver_offer if send.key[0] == "execute" else self._deliver_news
         task = asyncio.get_running_loop().create_task(deliver(send))
+        host = host_of(send.address)
         self._under_way.add(task)
-        self._retrying += again
-        task.add_done_callback(partial(self._ended, again))
+        self._receivers.begin(host, again)
+        task.add_done_callback(partial(self._ended, again, host))
 
-    def _ended(self, again: bool, task: asyncio.Task[None]) -> None:
+    def _ended(self, again: bool, host: str, task: asyncio.Task[None]) -> None:
         self._under_way.remove(task)
-        self._retrying -= again
+        self._receivers.end(host, again)
         self._woken.set()
 
     async def _stored(self, ask: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
@@ -320,7 +359,7 @@ class Pusher:
         dropped = problem is not None and (refused or self._too_old(send))
         self._tell(send, problem, "dropped" if dropped else "error")
         if problem is not None and not dropped:
-            self._wait_for_another(send.key)
+            self._wait_for_another(send)
             return
         if dropped:
             _LOG.warning("%s is given up after %d attempts", _named(send.key), self._attempts[send.key] + 1)
@@ -328,7 +367,7 @@ class Pusher:
             await self._stored(self._subscription.done, [send.key])
         except Exception as error:
             _LOG.error("%s is delivered and will be again, the outbox cannot be written: %s", _named(send.key), error)
-            self._wait_for_another(send.key)
+            self._wait_for_another(send)
         else:
             del self._attempts[send.key]
 
@@ -362,16 +401,19 @@ class Pusher:
         age = self._service.now() - (settled_at or 0)
         return age > self._settings.unblock_age and self._attempts[send.key] + 1 >= MIN_ATTEMPTS
 
-    def _wait_for_another(self, key: Key) -> None:
+    def _wait_for_another(self, send: Send) -> None:
+        failed = self._attempts[send.key]
+        self._attempts[send.key] = failed + 1
+        longest = min(self._settings.first_retry * 2 ** min(failed, 40), self._settings.longest_retry)
+        # not all at once, when a receiver that many wait for comes back
+        self._wait(send.key, host_of(send.address), longest / 1000 * random.uniform(0.5, 1))
+
+    def _wait(self, key: Key, host: str, seconds: float) -> None:
         if len(self._waiting) >= WAITING:
             del self._attempts[key]
             _LOG.error("%d news wait already: %s stays in the outbox until the server restarts", WAITING, _named(key))
             return
-        failed = self._attempts[key]
-        self._attempts[key] = failed + 1
-        longest = min(self._settings.first_retry * 2 ** min(failed, 40), self._settings.longest_retry)
-        # not all at once, when a receiver that many wait for comes back
-        heapq.heappush(self._waiting, (self._now() + longest / 1000 * random.uniform(0.5, 1), key))
+        heapq.heappush(self._waiting, (self._now() + seconds, key, host))
 
     def _tell(self, send: Send, problem: str | None, outcome: str) -> None:
         """Count an attempt and report a failure: once, until the address works again."""
@@ -400,6 +442,11 @@ def _headers(settings: PushSettings) -> dict[str, str]:
             token = settings.token or ""
             if not token or not token.isascii() or not token.isprintable() or " " in token:
                 raise UsageError("push auth mode 'bearer' needs a token of printable characters without spaces")
+            if not settings.allow:
+                raise UsageError(
+                    "push auth mode 'bearer' shows the token to the receivers: list them "
+                    "(transports.http_push.allow); nobody else is sent anything then"
+                )
             return {**headers, settings.header: f"Bearer {token}"}
         case "gcp":
             raise UsageError("push auth mode 'gcp' is not supported: use 'bearer', or sign pushes with a signing key")
@@ -421,10 +468,7 @@ def _named(key: Key) -> str:
 
 def _shown(address: str) -> str:
     """An address without user, password and query: those may hold secrets."""
-    scheme, _, rest = address.partition("://")
-    place = rest.partition("?")[0].partition("#")[0]
-    host, slash, path = place.partition("/")
-    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
+    return shown(address).partition("?")[0].partition("#")[0]
 
 
 __all__ = ["PushSettings", "Pusher"]

@@ -22,6 +22,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from resonate.errors import UsageError
+from resonate.server.admission import Admission
 from resonate.server.app import Application, create_app
 from resonate.server.base import Listening, Settings
 from resonate.server.connections import patient
@@ -60,10 +61,12 @@ class Server:
     ) -> None:
         self.service = service
         self.listening = listening or Listening()
-        counted = service.timers
         wanted = self.listening.metrics_port is not None
-        self._metrics = Metrics(lambda: counted.occurrences) if wanted else None
-        self.app: Application = create_app(service, settings, self._metrics)
+        self._metrics = Metrics() if wanted else None
+        self.app: Application = create_app(service, self._guarded(settings or Settings()), self._metrics)
+        self._admission = Admission(self.app.settings.max_waiting, lambda: self.app.turned_away("busy"))
+        if self._metrics is not None:
+            self._metrics.watch(service, self.app)
         self._pusher = None if push is None else self._pushing(push)
         _check_certificate(self.listening)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -157,6 +160,12 @@ class Server:
         for bound in self._sockets:
             bound.close()
 
+    def _guarded(self, settings: Settings) -> Settings:
+        """Where all of this machine may do everything, pages in its browsers must not: they know us by other names."""
+        if settings.auth is None and settings.hosts is None and self.listening.local:
+            return replace(settings, hosts=())
+        return settings
+
     def _pushing(self, push: PushSettings) -> Pusher:
         if push.server_url is None:
             push = replace(push, server_url=self.app.settings.server_url)
@@ -185,7 +194,7 @@ class Server:
         tls = tls and listening.tls
         return uvicorn.Config(
             app,
-            http=patient(listening.header_timeout / 1000, listening.request_timeout / 1000),
+            http=patient(listening.header_timeout / 1000, listening.request_timeout / 1000, self._admission),
             ws="none",
             lifespan="off",
             log_config=None,

@@ -44,19 +44,32 @@ class Subscription:
         catch_all: receive for every poll address, whatever its group.
         direct: receive only what names this very receiver, or prefers it; the rest of its group's
             messages go to others.
+        prefix: receive only messages of promises whose ids begin with it: whoever listens may see no others.
     """
 
     def __init__(
-        self, group: str, pid: str, wake: Callable[[], None], catch_all: bool = False, *, direct: bool = False
+        self,
+        group: str,
+        pid: str,
+        wake: Callable[[], None],
+        catch_all: bool = False,
+        *,
+        direct: bool = False,
+        prefix: str = "",
     ) -> None:
         self.group = group
         self.pid = pid
         self.catch_all = catch_all
         self.direct = direct
+        self.prefix = prefix
         self._wake = wake
         self._announced = False
         self.queue: dict[Key, None] = {}
         self.delivery: Delivery | None = None
+
+    def may_have(self, key: Key) -> bool:
+        """Whether the message is about a promise that this receiver may see."""
+        return key[1].startswith(self.prefix)
 
     def announce(self) -> None:
         """Wake the receiver, once until it takes."""
@@ -126,6 +139,7 @@ class Delivery:
         # offers that somebody here has and that stay in the outbox until their task is acquired
         self._handed: set[Key] = set()
         self._prune_at = HANDED
+        self._held = False
 
     def subscribe(self, *subscriptions: Subscription) -> None:
         """Add receivers; what waited for them is announced. All at once look at the outbox once."""
@@ -161,6 +175,14 @@ class Delivery:
             woken = self._route([send for send in self._storage.outbox() if send.key in left]) if left else []
         _announce(woken)
 
+    def hold(self, held: bool) -> None:
+        """Have nothing pushed, until told otherwise; it stays in the outbox."""
+        self._held = held
+        if not held:
+            with self._lock:
+                pushing = list(self._named.get((PUSHED, ""), ()))
+            _announce(pushing)
+
     def hand_out(self, fresh: list[Send]) -> None:
         """Route what the last commit put into the outbox."""
         if not self._named and not self._catch_all:
@@ -179,21 +201,24 @@ class Delivery:
                 queues.append(self._groups[subscription.group])
             for queue in queues:
                 while len(taken) < limit:
-                    found = self._take(queue, limit - len(taken), leave, offers)
+                    found = self._take(queue, limit - len(taken), leave, offers, subscription.prefix)
                     if found is None:
                         break
                     taken += found
                     offers -= sum(1 for send in found if send.key[0] == "execute")
         return taken
 
-    def _take(self, queue: dict[Key, None], limit: int, leave: Collection[str], offers: int) -> list[Send] | None:
+    def _take(
+        self, queue: dict[Key, None], limit: int, leave: Collection[str], offers: int, prefix: str
+    ) -> list[Send] | None:
         """Up to `limit` messages of a queue; fewer if others were faster, None if none is left that may be taken."""
-        keys = _pick(queue, limit, leave, offers)
+        keys = _pick(queue, limit, leave, offers, prefix)
         if not keys:
             return None
         wanted = len(keys)
         if self._storage.claims and keys[-1][0] == "execute":  # others take the same: have more to choose among
-            more = islice((key for key in queue if key[0] == "execute" and key[1] not in leave), SPARE)
+            offered = (key for key in queue if key[0] == "execute" and key[1].startswith(prefix))
+            more = islice((key for key in offered if key[1] not in leave), SPARE)
             keys += _without(queue, list(more))
         try:
             found = self._storage.take(keys, wanted)
@@ -208,6 +233,8 @@ class Delivery:
 
     def pick(self, limit: int) -> list[Send]:
         """What is to be pushed: offers are taken, news are only read."""
+        if self._held:
+            return []
         with self._lock:
             keys = _pick(self._groups.get(PUSHED, {}), limit, (), limit)
         offers = [key for key in keys if key[0] == "execute"]
@@ -274,7 +301,7 @@ class Delivery:
     def _route_poll(self, send: Send, address: Address) -> list[Subscription]:
         group = address.group or ""
         if address.id is not None:
-            named = self._newest(group, address.id)
+            named = self._newest(group, address.id, send.key)
             if named or address.cast == "uni":
                 return _queue(send.key, named)
         if self._catch_all:
@@ -282,7 +309,7 @@ class Delivery:
         members = self._members.get(group, {})
         if not members:
             return []
-        preferred = [] if send.prefer is None else self._newest(group, send.prefer)
+        preferred = [] if send.prefer is None else self._newest(group, send.prefer, send.key)
         if preferred and (len(members) > 1 or preferred[0].direct):
             self._moves.append((self._clock.now() + PREFERENCE, send.key, preferred[0], group))
             return _queue(send.key, preferred)
@@ -291,14 +318,16 @@ class Delivery:
             return []
         return self._offer(send.key, group)
 
-    def _newest(self, group: str, pid: str) -> list[Subscription]:
-        """The receiver of that name, the newest if several go by it."""
+    def _newest(self, group: str, pid: str, key: Key) -> list[Subscription]:
+        """The receiver of that name that may have the message, the newest if several go by it."""
         named = self._named.get((group, pid))
-        return self._catch_all[-1:] if named is None else [next(reversed(named))]
+        if named is None:
+            return self._catch_all[-1:]
+        return next(([one] for one in reversed(named) if one.may_have(key)), [])
 
     def _offer(self, key: Key, group: str) -> list[Subscription]:
         """Put a message where every member of a group may take it; each of them hears of it."""
-        members = list(self._members.get(group, ()))
+        members = [member for member in self._members.get(group, ()) if member.may_have(key)]
         if not members:
             return []
         self._groups.setdefault(group, {})[key] = None
@@ -307,12 +336,14 @@ class Delivery:
         return members[first:] + members[:first]
 
 
-def _pick(queue: dict[Key, None], limit: int, leave: Collection[str], offers: int) -> list[Key]:
+def _pick(queue: dict[Key, None], limit: int, leave: Collection[str], offers: int, prefix: str = "") -> list[Key]:
     """Remove up to `limit` keys from a queue, oldest first, without offers beyond `offers` or of tasks in `leave`."""
     picked: list[Key] = []
     for key in queue:
         if len(picked) >= limit:
             break
+        if prefix and not key[1].startswith(prefix):
+            continue
         if key[0] == "execute":
             if offers <= 0 or key[1] in leave:
                 continue

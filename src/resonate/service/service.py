@@ -16,7 +16,7 @@ from zlib import crc32
 from resonate.clock import Clock
 from resonate.errors import OutcomeUnknown, ResonateStoreError, StorageUnavailable, UsageError
 from resonate.protocol import chain as chains
-from resonate.protocol import machine, validation
+from resonate.protocol import machine, steps, validation
 from resonate.protocol.footprint import Footprint, footprint, subject
 from resonate.protocol.ids import origin_of
 from resonate.protocol.records import PENDING, Execute
@@ -176,6 +176,7 @@ class Service:
         Raises:
             NotSupported: this storage has no connection to lend.
             TransactionTooLong: `work` took longer than `seconds`.
+            UsageError: `work` did with the connection what it must not.
             ResonateStoreError: the transaction could not be begun or committed.
         """
         self._refuse_nested()
@@ -196,6 +197,9 @@ class Service:
             if not chains.whole(requests, answers):
                 transaction.rollback()
                 return answers
+        except Conflict as conflict:
+            transaction.rollback()
+            raise StorageUnavailable(f"{conflict}; nothing of the transaction was stored. It is tried again") from None
         except BaseException:
             transaction.rollback()
             raise
@@ -207,8 +211,13 @@ class Service:
         self._after()
         return answers
 
-    def write_in(self, connection: Any, requests: Sequence[Request]) -> tuple[list[Response], Callable[[], bool]]:
+    def write_in(
+        self, connection: Any, requests: Sequence[Request], check: Callable[[Sequence[Response]], object]
+    ) -> tuple[list[Response], Callable[[], bool]]:
         """Apply `requests` within the user's own transaction on `connection`, which is theirs to commit.
+
+        Args:
+            check: called with the answers; if it raises, nothing is written, and the connection is left as it was.
 
         Returns:
             The answers, and what tells whether that transaction is still open.
@@ -224,10 +233,15 @@ class Service:
                 answers, error = self._apply(transaction, requests, False, True, self.now())
                 if error is not None:
                     raise error
+                check(answers)
                 transaction.commit()
             except Conflict:
+                transaction.rollback()
                 continue
-            return answers, transaction.is_open
+            except BaseException:
+                transaction.rollback()
+                raise
+            return answers, transaction.leave()
         raise StorageUnavailable(_CROWDED)
 
     def _refuse_nested(self) -> None:
@@ -285,9 +299,13 @@ class Service:
         finally:
             self._work.pass_on()
 
-    def run(self, rows: Callable[[], Footprint], steps: Callable[[Transaction], Result]) -> Result:
-        """Apply `steps` to a transaction with `rows` and commit it; the caller has the service's own lane."""
-        return self._run(self._work, rows, steps)
+    def run(self, rows: Callable[[], Footprint], work: Callable[[Transaction], Result]) -> Result:
+        """Have `work` change a transaction with `rows` and commit it; the caller has the service's own lane."""
+        return self._run(self._work, rows, work)
+
+    def announce(self) -> None:
+        """After a commit of `run`: hand out its messages, and look at what is due earlier."""
+        self._after()
 
     # ---- leading ------------------------------------------------------------------------------
 
@@ -364,13 +382,13 @@ class Service:
         for call in batch:
             call.done = True
 
-    def _run(self, lane: Lane, rows: Callable[[], Footprint], steps: Callable[[Transaction], Result]) -> Result:
+    def _run(self, lane: Lane, rows: Callable[[], Footprint], work: Callable[[Transaction], Result]) -> Result:
         """A transaction of the lane that the caller leads; again from the start while others are in the way."""
         for _ in range(TRIES):
             try:
                 transaction = self.storage.begin(rows, lane.number)
                 try:
-                    result = steps(transaction)
+                    result = work(transaction)
                     transaction.commit()
                 except BaseException:
                     transaction.rollback()
@@ -400,6 +418,8 @@ class Service:
             for request in requests:
                 answer = None if checked else self._check(transaction, request, trusted)
                 if answer is None:
+                    if len(self._lanes) > 1:
+                        self._store_deadlines(transaction, request, now)
                     answer, effects = handlers[type(request)](transaction, request, now, rules)
                     if effects:
                         transaction.apply(effects)
@@ -412,6 +432,17 @@ class Service:
             _LOG.exception("a request failed, nothing of it was stored: %r", requests[len(answers)])
             return answers, ResonateStoreError(f"{type(error).__name__}: {error}", 500)
         return answers, None
+
+    def _store_deadlines(self, transaction: Transaction, request: Request, now: int) -> None:
+        """Settle what `request` is about to see timed out.
+
+        Where transactions do not wait for each other, another process may have read its clock before that deadline
+        and not have written yet. It finds this row changed then, and settles nothing that was shown settled.
+        """
+        for id in footprint((request,)).promises:
+            row = transaction.promise(id)
+            if row is not None and row.promise.state == PENDING and row.promise.timeout_at <= now:
+                transaction.apply(steps.time_out(transaction, self.rules, id, now))
 
     def _check(self, transaction: Transaction, request: Request, trusted: bool) -> Response | None:
         if isinstance(request, _DEBUG):
@@ -427,8 +458,10 @@ class Service:
         match request:
             case DebugStart():
                 self.timers.pause()
+                self.delivery.hold(True)
             case DebugStop():
                 self.timers.resume()
+                self.delivery.hold(False)
             case DebugReset():
                 self._debug_now = 0
             case DebugTick(time):
@@ -439,8 +472,6 @@ class Service:
 
     def _meet(self, owed: list[Timer]) -> None:
         """Resume awaiters that a commit could not resume; should it fail, the timers do it."""
-        if not owed:
-            return
         try:
             with self.leading():
                 self.timers.meet(owed, self._debug_now or self.now())
@@ -450,8 +481,8 @@ class Service:
     def _after(self) -> None:
         """After a commit: hand out its messages, and have the sleeper look at earlier timers."""
         storage = self.storage
-        if len(self._lanes) > 1:
-            self._meet(storage.owed())
+        if len(self._lanes) > 1 and (owed := storage.owed()):
+            self._meet(owed)
         fresh = storage.fresh()
         if fresh:
             self.delivery.hand_out(fresh)

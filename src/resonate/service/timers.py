@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from resonate.errors import OutcomeUnknown, ResonateStoreError
 from resonate.protocol import steps
 from resonate.protocol.footprint import Footprint
+from resonate.protocol.records import ACQUIRED
 from resonate.protocol.rows import Effect, PromiseRow, Resume, Resumed
 from resonate.storage.base import PROMISE, RESUME, SCHEDULE, TASK, Timer, Transaction
 
@@ -31,6 +32,8 @@ NEVER: Final = float("inf")
 
 _LOG: Final = logging.getLogger("resonate.service")
 _ORDER: Final = {PROMISE: 0, TASK: 1, SCHEDULE: 2, RESUME: 3}
+LEASE: Final = "lease"
+_NAMES: Final = {PROMISE: "deadline", TASK: "offer", SCHEDULE: "schedule", RESUME: "resume"}
 _STEPS: Final = {PROMISE: steps.time_out, TASK: steps.wake, SCHEDULE: steps.fire}
 
 
@@ -44,6 +47,8 @@ class Timers:
         self._paused = False
         self._stopped = False
         self.wakes_at = NEVER
+        self.fired = dict.fromkeys((*_NAMES.values(), LEASE), 0)
+        """How many deadlines, leases and so on have run out here; one whose commit failed counts again."""
         self.occurrences = 0
         """Promises that schedules have created here."""
 
@@ -120,12 +125,16 @@ class Timers:
         """Fire timers; how many promises schedules have created."""
         created = 0
         for kind, id, *rest in due:
+            what = _NAMES[kind]
             if kind == RESUME:
                 effects = self._work_off(transaction, id, rest[0], now)
             else:
+                if kind == TASK and (task := transaction.task(id)) is not None and task.state == ACQUIRED:
+                    what = LEASE
                 effects = _STEPS[kind](transaction, self._service.rules, id, now)
             if effects:
                 transaction.apply(effects)
+                self.fired[what] += 1
                 if kind == SCHEDULE:
                     created += sum(1 for effect in effects if isinstance(effect, PromiseRow))
         return created
@@ -164,6 +173,11 @@ class Timers:
         move = self._service.delivery.next_move()
         purge = NEVER if self._paused else self._service.purger.next_at
         return min(NEVER if due is None else due, NEVER if move is None else move, purge)
+
+    def lag(self) -> float:
+        """Milliseconds for which the oldest timer has been due; 0 if none is."""
+        due = self._service.storage.next_due()
+        return 0.0 if due is None else max(0.0, self._service.now() - due)
 
     def _sleep(self) -> None:
         service = self._service

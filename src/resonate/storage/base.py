@@ -59,6 +59,7 @@ class JointTransaction(Transaction, Protocol):
         Raises:
             TransactionTooLong: it took longer.
             UsageError: it tried to end the transaction.
+            Exception: the database refuses what it changed.
         """
 
 
@@ -68,8 +69,13 @@ class WithinTransaction(Transaction, Protocol):
     def load(self, footprint: Footprint) -> None:
         """Read and lock the rows of the requests."""
 
-    def is_open(self) -> bool:
-        """Whether the user has yet to commit or roll back; on any thread, at any time, without waiting."""
+    def leave(self) -> Callable[[], bool]:
+        """Have no more to do with the user's connection, once all is in their transaction.
+
+        Returns:
+            What tells whether the user has yet to commit or roll back; on any thread, at any time, without waiting. It
+            does not keep their connection from being closed when they drop it.
+        """
 
 
 class Storage(Protocol):

@@ -10,7 +10,8 @@ from typing import Final
 
 from msgspec import Struct, msgpack
 
-from resonate.protocol.records import Execute, Promise, PromiseState, Schedule, TaskState, Unblock, Value
+from resonate.protocol.listing import clip, group_of
+from resonate.protocol.records import FULFILLED, Execute, Promise, PromiseState, Schedule, TaskState, Unblock, Value
 from resonate.protocol.rows import PromiseRow, Send, TaskRow
 
 
@@ -34,6 +35,7 @@ class _TaskBody(Struct, array_like=True, frozen=True, gc=False):
     retry_at: int | None
     resumes: tuple[str, ...]
     last_pid: str | None
+    since: int | None = None
 
 
 class _SendBody(Struct, array_like=True, frozen=True, gc=False):
@@ -67,13 +69,30 @@ def decode_promise(id: str, state: PromiseState, body: bytes) -> PromiseRow:
 
 def encode_task(row: TaskRow) -> bytes:
     return _encode(
-        _TaskBody(row.version, row.target, row.pid, row.ttl, row.expires_at, row.retry_at, row.resumes, row.last_pid)
+        _TaskBody(
+            row.version,
+            row.target,
+            row.pid,
+            row.ttl,
+            row.expires_at,
+            row.retry_at,
+            row.resumes,
+            row.last_pid,
+            row.since,
+        )
     )
+
+
+def group_of_task(row: TaskRow) -> str | None:
+    """The group that an open task waits for, as it is listed; None of one that is over."""
+    return None if row.state == FULFILLED else clip(group_of(row.target))
 
 
 def decode_task(id: str, state: TaskState, body: bytes) -> TaskRow:
     b = _decode_task(body)
-    return TaskRow(id, state, b.version, b.target, b.pid, b.ttl, b.expires_at, b.retry_at, b.resumes, b.last_pid)
+    return TaskRow(
+        id, state, b.version, b.target, b.pid, b.ttl, b.expires_at, b.retry_at, b.resumes, b.last_pid, b.since
+    )
 
 
 def encode_schedule(row: Schedule) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 
@@ -12,5 +13,5 @@ def driver_connection(connection: Any) -> Any:
         found = found.connection()
     for name in ("connection", "dbapi_connection", "driver_connection"):
         inner = getattr(found, name, None)
-        found = found if inner is None or callable(inner) else inner
+        found = found if inner is None or inspect.isroutine(inner) else inner  # connections of `sqlite3` are callable
     return found

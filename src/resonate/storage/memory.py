@@ -10,12 +10,12 @@ from __future__ import annotations
 import heapq
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
 from typing import Any, Final, TypeVar
 
 from resonate.errors import NotSupported
 from resonate.protocol.footprint import Footprint
-from resonate.protocol.records import ACQUIRED, BRANCH, PENDING, TARGET, Promise, Schedule
+from resonate.protocol.ids import origin_of
+from resonate.protocol.records import ACQUIRED, BRANCH, PENDING, Promise, Schedule
 from resonate.protocol.rows import (
     DropSchedule,
     Effect,
@@ -27,8 +27,9 @@ from resonate.protocol.rows import (
     Unsend,
     is_external,
 )
-from resonate.protocol.trees import begun_at
 from resonate.storage.base import PROMISE, SCHEDULE, TASK, JointTransaction, Timer, WithinTransaction
+from resonate.storage.executions import Executions
+from resonate.storage.memory_executions import MemoryExecutions
 from resonate.storage.memory_trees import MemoryTrees
 from resonate.storage.trees import drop, purge
 
@@ -59,12 +60,13 @@ class MemoryStorage:
         self._tasks: dict[str, TaskRow] = {}
         self._schedules: dict[str, Schedule] = {}
         self._branches: dict[str, list[str]] = {}
-        self._begun: dict[str, None] = {}  # the executions, in the order in which they were begun
         self._outbox: dict[tuple[str, ...], Send] = {}
         self._fresh: list[Send] = []
         self._heap: list[tuple[int, str, str]] = []
         self._compact_at = HEAP_SPARE
         self._trees: MemoryTrees | None = None  # made when something is to be deleted; most programs never do
+        self._index: MemoryExecutions | None = None  # made when somebody lists executions
+        self._listing: Executions | None = None
         # reads are the dicts' own, without a call of ours in between
         self.promise: Callable[[str], PromiseRow | None] = self._promises.get
         self.task: Callable[[str], TaskRow | None] = self._tasks.get
@@ -106,13 +108,18 @@ class MemoryStorage:
     def promises(self, after: str | None) -> Iterator[PromiseRow]:
         return _above(self._promises, after)
 
-    def executions(self, before: tuple[int, str] | None) -> Iterator[PromiseRow]:
-        newest = (self._promises[id] for id in reversed(self._begun))
-        for at, rows in groupby(newest, key=lambda row: row.promise.created_at):  # time never goes backwards here
-            if before is None or at <= before[0]:
-                for row in sorted(rows, key=lambda row: row.promise.id, reverse=True):
-                    if before is None or (at, row.promise.id) < before:
-                        yield row
+    def below(self, above: str, end: str) -> Iterator[PromiseRow]:
+        there = self._filed().below(origin_of(above))
+        return (self._promises[id] for id in sorted(id for id in there if above < id < end))
+
+    def strays(self, first: str, last: str) -> Iterator[PromiseRow]:
+        return (self._promises[id] for id in self._filed().strays(first, last))
+
+    def listing(self) -> Executions:
+        if self._listing is None:
+            self._index = MemoryExecutions(self._promises, self._tasks)
+            self._listing = Executions(self._index)
+        return self._listing
 
     def tasks(self, after: str | None) -> Iterator[TaskRow]:
         return _above(self._tasks, after)
@@ -196,9 +203,10 @@ class MemoryStorage:
     def _forget(self, ids: Sequence[str], keep_news: bool) -> None:
         for id in ids:
             self._promises.pop(id, None)
-            self._tasks.pop(id, None)
+            task = self._tasks.pop(id, None)
+            if self._index is not None:
+                self._index.changed(id, task)
             self._branches.pop(id, None)
-            self._begun.pop(id, None)
         gone = set(ids)
         for key in [key for key in self._outbox if key[1] in gone and not (keep_news and key[0] == "unblock")]:
             del self._outbox[key]
@@ -234,9 +242,9 @@ class MemoryStorage:
                     members.append(id)
             if promise.state == PENDING and is_external(promise):
                 self._arm(promise.timeout_at, PROMISE, id)
-            if TARGET in promise.tags and begun_at(promise) is not None:
-                self._begun[id] = None
         self._promises[id] = row
+        if self._index is not None:
+            self._index.changed(id, self._tasks.get(id))
 
     def _put_task(self, row: TaskRow) -> None:
         at = row.expires_at if row.state == ACQUIRED else row.retry_at
@@ -244,7 +252,10 @@ class MemoryStorage:
             known = self._tasks.get(row.id)
             if known is None or at not in (known.expires_at, known.retry_at):
                 self._arm(at, TASK, row.id)
+        before = self._tasks.get(row.id)
         self._tasks[row.id] = row
+        if self._index is not None:
+            self._index.changed(row.id, before)
 
     def _put_schedule(self, row: Schedule) -> None:
         self._schedules[row.id] = row

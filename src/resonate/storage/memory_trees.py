@@ -32,6 +32,11 @@ class Filing:
             if not cells:
                 del self._origins[origin]
 
+    def all_of(self, id: str) -> Iterator[tuple[str, str]]:
+        """All ids with their keys that are filed under the origin of `id`."""
+        cells = self._origins.get(origin_of(id), {})
+        return (pair for cell in cells.values() for pair in cell.items())
+
     def at(self, anchor: str) -> Iterator[str]:
         """The ids filed under `anchor` or what is below it."""
         cells = self._origins.get(origin_of(anchor), {})
@@ -106,6 +111,14 @@ class MemoryTrees:
             elif stray not in seen:
                 seen.add(stray)
                 path.append((stray, self._strays.at(stray)))
+
+    def below(self, anchor: str) -> Iterator[str]:
+        """The ids that say that they are below `anchor`."""
+        return (id for id in self._plain.at(anchor) if id != anchor)
+
+    def strays(self, first: str, last: str) -> Iterator[str]:
+        """The strays of the promises from `first` to `last`, which are in one tree."""
+        return (id for id, key in self._strays.all_of(first) if first <= key <= last)
 
     def delete(self, ids: Sequence[str], *, keep_news: bool = False) -> None:
         for id in ids:

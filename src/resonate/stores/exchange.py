@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from typing import Any, Final, TypeVar
 
+from msgspec import Struct
+
 from resonate.errors import InvalidId, NotSupported, ResonateStoreError
 from resonate.network.base import Network
 from resonate.protocol import validation
@@ -33,7 +35,7 @@ def run(network: Network, exchange: Exchange[R]) -> R:
     try:
         requests = next(exchange)
         while True:
-            requests = exchange.send(network.send(requests))
+            requests = exchange.send(network.send(_plain(requests)))
     except StopIteration as end:
         result: R = end.value
         return result
@@ -44,10 +46,23 @@ async def arun(network: Network, exchange: Exchange[R]) -> R:
     try:
         requests = next(exchange)
         while True:
-            requests = exchange.send(await network.asend(requests))
+            requests = exchange.send(await network.asend(_plain(requests)))
     except StopIteration as end:
         result: R = end.value
         return result
+
+
+def _plain(given: Any) -> Any:
+    """`given` with each text in it a `str` and no subclass, such as `ctx.promise().id`: those cannot be written."""
+    if isinstance(given, str):
+        return str.__str__(given)
+    if isinstance(given, dict):
+        return {_plain(key): _plain(value) for key, value in given.items()}
+    if isinstance(given, list | tuple):
+        return type(given)(_plain(each) for each in given)
+    if isinstance(given, Struct):
+        return type(given)(*(_plain(getattr(given, name)) for name in given.__struct_fields__))
+    return given
 
 
 def checked(request: Request) -> Request:

@@ -18,6 +18,7 @@ from resonate.errors import ResonateStoreError
 from resonate.network import marks
 from resonate.network.base import Network
 from resonate.protocol import cron as crons
+from resonate.protocol import pauses
 from resonate.protocol.records import EXTERNAL, SCOPE, TARGET, Value
 from resonate.protocol.records import Schedule as ScheduleRow
 from resonate.protocol.requests import ScheduleCreate, ScheduleDelete, ScheduleGet, ScheduleSearch
@@ -224,9 +225,9 @@ class ScheduleClient:
         request = ScheduleCreate(id, cron, RUN_ID, timeout, Value(headers, data), tags)
         _check(request)
         [answer] = yield [request]
-        if answer.schedule is not None and not _same(answer.schedule, request):
+        if answer.schedule is not None and not pauses.is_same(answer.schedule, request):
             _LOG.warning("schedule %r is replaced: %s becomes %s", id, _text(answer.schedule), _text(request))
-            _, answer = yield [ScheduleDelete(id), request]
+            _, answer = yield [ScheduleDelete(id), pauses.as_paused_as(answer.schedule, request)]
         if answer.schedule is None:
             raise refusal(answer, REFUSED, f"creating schedule {id!r}")
         return Schedule(answer.schedule, _about(answer.schedule), self)
@@ -327,16 +328,6 @@ def _about(row: ScheduleRow) -> dict[str, Any]:
 
 def _json(about: dict[str, Any]) -> str:
     return json.dumps({name: value for name, value in about.items() if value}, separators=(",", ":"))
-
-
-def _same(row: ScheduleRow, request: ScheduleCreate) -> bool:
-    return (row.cron, row.promise_id, row.promise_timeout, row.promise_param, row.promise_tags) == (
-        request.cron,
-        request.promise_id,
-        request.promise_timeout,
-        request.promise_param,
-        request.promise_tags,
-    )
 
 
 def _text(schedule: ScheduleRow | ScheduleCreate) -> str:

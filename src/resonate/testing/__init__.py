@@ -41,13 +41,16 @@ from resonate.testing.client import WorldClient
 from resonate.testing.crashes import CrashReport, crash_at_every_checkpoint
 from resonate.testing.kills import KillReport, kill_at_every_write, kill_at_random
 from resonate.testing.network import Crashed
+from resonate.testing.simulation import Fault, Faults, Simulation
 from resonate.testing.trace import Event, Trace
-from resonate.testing.world import Simulation, Stuck, World
+from resonate.testing.world import Stuck, World
 
 __all__ = [
     "World",
     "WorldClient",
     "Simulation",
+    "Faults",
+    "Fault",
     "SettableClock",
     "crash_at_every_checkpoint",
     "CrashReport",

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
 from resonate.client import Client
+from resonate.clock import Clock
 from resonate.context import Context, Shared
 from resonate.dependencies import Dependencies
 from resonate.errors import ExecutionStopped
 from resonate.execution.call import GENERATOR, Call
+from resonate.execution.coroutine import Outcome
 from resonate.execution.execution import Execution
 from resonate.options import Options
 from resonate.protocol.requests import Request
@@ -21,7 +24,7 @@ from resonate.registry import Registry
 from resonate.resonate import Resonate
 from resonate.settings import Settings
 from resonate.testing.eventloop import SteppedEventLoop
-from resonate.testing.network import BreakableNetwork, Crashed, CrashPoint
+from resonate.testing.network import Broken, Crashed, CrashPoint
 from resonate.testing.stepping import StepLeases, StepLoop, StepPool, StepThreads, StepTicker
 from resonate.testing.trace import WRITE, describe
 from resonate.worker.held import Completion, Held
@@ -91,7 +94,7 @@ class WorldClient(Resonate):
             Crashed: called from code that this client runs.
         """
         core = self._in_world
-        inside = core.running > 0 or (core.worker is not None and core.worker.step_threads.driving > 0)
+        inside = self.world.runs(core)
         self.world.bury(core)
         if inside:
             raise Crashed(f"{self.pid} was killed")
@@ -109,7 +112,7 @@ class WorldCore(Client):
         super().__init__(settings, shared, None, None)
         self.world = world
         self.running = 0
-        self.network = BreakableNetwork(world.service, settings.group, settings.pid, self._wrote)
+        self.clock, self.network = world.connect(settings, self._wrote)
         self._chance = chance
 
     @property
@@ -129,9 +132,11 @@ class WorldCore(Client):
     def stop(self, timeout: float | timedelta | None) -> None:
         """Release what is held, run what has to run for that, and leave the world."""
         worker = self.worker
-        self.world.leave(self)
-        if not self.network.dead:
-            super().stop(timeout)
+        try:
+            if not self.network.dead:
+                super().stop(timeout)
+        finally:
+            self.world.leave(self)
         if worker is not None:
             worker.close_loop()
 
@@ -143,6 +148,7 @@ class WorldCore(Client):
         worker = WorldWorker(
             self.world,
             self.network,
+            self.clock,
             self.shared.registry,
             ttl_ms=settings.ttl * 1000,
             threads=settings.workers,
@@ -155,7 +161,7 @@ class WorldCore(Client):
         return worker
 
     def _context(self, execution: Execution, call: Call) -> Context:
-        self.world.trace.started(self.settings.pid, execution.id, call)
+        self.world.trace.started(self.settings.pid, execution, call)
         return Context(execution, call, self.shared)
 
     def _wrote(self, requests: Sequence[Request]) -> None:
@@ -165,12 +171,12 @@ class WorldCore(Client):
 class WorldRoom(Room):
     """Back-pressure where waiting is having the world go on."""
 
-    def __init__(self, world: World, full: Callable[[], bool]) -> None:
-        super().__init__(full)
+    def __init__(self, world: World, left: Callable[[], int], spare: Callable[[], object]) -> None:
+        super().__init__(left, spare)
         self._world = world
 
-    def wait(self) -> None:
-        self._world.run_until(lambda: not self._full())
+    def _pause(self) -> None:
+        self._world.run_until(lambda: not self.full)
 
 
 class WorldWorker(Worker):
@@ -179,7 +185,8 @@ class WorldWorker(Worker):
     def __init__(
         self,
         world: World,
-        network: BreakableNetwork,
+        network: Broken,
+        clock: Clock,
         registry: Registry,
         *,
         ttl_ms: int,
@@ -188,7 +195,7 @@ class WorldWorker(Worker):
         make_context: Callable[[Execution, Call], Any],
         chance: Random | None,
     ) -> None:
-        now = world.clock.monotonic
+        now = clock.monotonic
         super().__init__(
             network,
             registry,
@@ -199,17 +206,26 @@ class WorldWorker(Worker):
             clock=now,
         )
         self._world = world
+        self.breakable = network
         self.step_pool = StepPool("resonate-step", threads)
         self.step_ticker = StepTicker(now, self._pulse)
-        self.step_leases = StepLeases(network.pid, ttl_ms, self._heartbeat, self._check_roots, now)
+        self.step_leases = StepLeases(network.pid, ttl_ms, self.tenure.heartbeat, self.tenure.check_roots, now)
         self.step_loop = StepLoop(self, make_context, self._ended)
         self.event_loop = SteppedEventLoop(now)
         self.pool, self.ticker, self.leases = self.step_pool, self.step_ticker, self.step_leases
         self.watch = WorldWatch(self, world)
-        self.step_threads = self.threads = StepThreads(self, make_context, self._ended, chance)
-        self.room = WorldRoom(world, lambda: self.full)
+        self.step_threads = self.threads = StepThreads(
+            self, make_context, self._ended, chance, world.run_until if world.concurrent else None
+        )
+        self.room = WorldRoom(world, self._places_left, self.intake.room)
         self.loop = self.step_loop
-        self.loop.bind(self.event_loop)
+        self.loop.bind(self.event_loop, threading.get_ident())
+
+    def hold(self, *args: Any, **options: Any) -> Held:
+        """Take charge of an acquired task; see `Worker.hold`."""
+        held = super().hold(*args, **options)
+        held.writing = self._world.lock()
+        return held
 
     def close_loop(self) -> None:
         """Let what was stopped end, and close the event loop."""
@@ -241,7 +257,7 @@ class WorldWorker(Worker):
                 _LOG.debug("cleanup in a crashed client failed", exc_info=True)
 
     def _ended(self, held: Held, call: Call) -> None:
-        self._world.trace.ended(self.network.pid, held.execution.id, call)
+        self._world.trace.ended(self.network.pid, held.execution, call)
 
 
 class WorldWatch(Watch):
@@ -281,12 +297,18 @@ class WorldCompletion(Completion):
         if timeout == 0:
             self._world.settle()
         else:
-            self._world.run_until(self._over, None if timeout is None else timeout)
-        network = self._in.network
-        assert isinstance(network, BreakableNetwork)
+            with self._in.step_pool.waits():
+                self._world.run_until(self._over, timeout)
+        network = self._in.breakable
         if self.outcome is None and network.dead:
             raise Crashed(f"{network.pid}, which waited for {self.id}, has crashed")
         return self.outcome is not None
+
+    def complete(self, outcome: Outcome) -> None:
+        """Set the outcome, once: it is acknowledged from here on."""
+        if self.outcome is None:
+            self._world.acknowledged(self._in.network.pid, self, outcome)
+        super().complete(outcome)
 
     def when_done(self, callback: Callable[[], None]) -> None:
         """Call back once it is done; inside a loop that is not the world's, drive the world in its turns."""
@@ -302,7 +324,7 @@ class WorldCompletion(Completion):
         loop.call_soon(self._drive_from, loop)
 
     def _over(self) -> bool:
-        return self.outcome is not None or self._in.stopped
+        return self.outcome is not None or self._in.breakable.dead
 
 
 def shared_of(

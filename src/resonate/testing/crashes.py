@@ -21,8 +21,9 @@ from resonate.protocol.records import PARENT, Promise
 from resonate.testing import schemas
 from resonate.testing.client import WorldClient
 from resonate.testing.network import Crashed, CrashPoint
+from resonate.testing.simulation import Simulation
 from resonate.testing.trace import START, WRITE
-from resonate.testing.world import Simulation, World
+from resonate.testing.world import World
 
 ID = "checkpoint"
 """The id that the function runs under, in a world of its own each time."""

@@ -22,6 +22,9 @@ EARLY: Final = 0.0005
 """Seconds that the loop may run a timer early: its own tolerance is lost in the digits of an epoch."""
 
 
+TICK: Final = 0.001
+"""Seconds: the least by which a world's clock moves."""
+
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
 
@@ -30,8 +33,11 @@ class _Selector(selectors.DefaultSelector):
     """Waits for as long as the world says, whatever the loop's timers say."""
 
     patience = 0.0
+    own = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if not self.patience and len(self.get_map()) <= self.own:
+            return []  # nothing but what wakes the loop from other threads, which `awake` says too
         return super().select(self.patience)
 
 
@@ -51,7 +57,7 @@ class SteppedEventLoop(asyncio.SelectorEventLoop):
         self.awake = False
         self.turning = False
         super().__init__(self._selected)
-        self._own_files = len(self._selected.get_map())
+        self._own_files = self._selected.own = len(self._selected.get_map())
         self.abandoned = False
         self.set_exception_handler(self._unhandled)
 
@@ -74,6 +80,9 @@ class SteppedEventLoop(asyncio.SelectorEventLoop):
     def call_at(
         self, when: float, callback: Callable[[*Args], object], *args: *Args, context: Context | None = None
     ) -> asyncio.TimerHandle:
+        now = self.time()
+        if now <= when < now + TICK:  # rounded off in the digits of an epoch: it would come back before time moves
+            when = now + TICK
         handle = super().call_at(when - EARLY, callback, *args, context=context)
         heapq.heappush(self._instants, (when, next(self._count), handle))
         return handle

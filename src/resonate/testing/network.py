@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from msgspec import Struct
 
-from resonate.network.base import Work
+from resonate.network.base import Network, Work
 from resonate.network.embedded import EmbeddedNetwork
 from resonate.protocol.requests import (
+    OURS,
     PromiseGet,
     PromiseSearch,
     Request,
@@ -22,7 +23,9 @@ from resonate.protocol.requests import (
 )
 from resonate.service.service import Service
 
-READS: Final = frozenset((PromiseGet, PromiseSearch, TaskGet, TaskSearch, TaskHeartbeat, ScheduleGet, ScheduleSearch))
+READS: Final = frozenset(
+    (PromiseGet, PromiseSearch, TaskGet, TaskSearch, TaskHeartbeat, ScheduleGet, ScheduleSearch, *OURS)
+)
 """Requests that change nothing worth crashing at."""
 
 
@@ -45,17 +48,18 @@ class CrashPoint(Struct, frozen=True):
         return f"{'after' if self.applied else 'before'} batch {self.batch}"
 
 
-class BreakableNetwork(EmbeddedNetwork):
-    """The embedded network of one client of a world.
+class Breakable:
+    """What makes a network breakable; comes before the network in the list of bases."""
 
-    Args:
-        service: of the world.
-        group, pid: whose messages to receive.
-        wrote: called with each batch of writes before it is applied.
-    """
+    pid: str
+    stop: Callable[[], None]
 
-    def __init__(self, service: Service, group: str, pid: str, wrote: Callable[[Sequence[Request]], None]) -> None:
-        super().__init__(service, group, pid)
+    def breakable(self, wrote: Callable[[Sequence[Request]], None]) -> None:
+        """Nothing is broken yet.
+
+        Args:
+            wrote: called with each batch of writes before it is applied.
+        """
         self.dead = False
         self.how = "killed"
         self.batches = 0
@@ -68,16 +72,57 @@ class BreakableNetwork(EmbeddedNetwork):
         Raises:
             Crashed: the client is dead.
         """
-        if self.dead:
-            raise Crashed(f"{self.pid} has crashed")
+        self._refuse_dead()
         if all(type(request) in READS for request in requests):
-            return super().send(requests, chain=chain)
+            return super().send(requests, chain=chain)  # type: ignore[no-any-return,misc]
         self.batches += 1
         self._die_at(applied=False)
         self._wrote(requests)
-        answers = super().send(requests, chain=chain)
+        answers: list[Response] = super().send(requests, chain=chain)  # type: ignore[misc]
+        self._refuse_dead()
         self._die_at(applied=True)
         return answers
+
+    def cut(self) -> None:
+        """The client is dead from now on: it writes nothing and gets no messages."""
+        self.dead = True
+        self.stop()
+
+    def _refuse_dead(self) -> None:
+        if self.dead:
+            raise Crashed(f"{self.pid} has crashed")
+
+    def _die_at(self, *, applied: bool) -> None:
+        point = self.crash_point
+        if point is not None and point.batch == self.batches and point.applied is applied:
+            self.dead = True
+            self.how = str(point)
+            raise Crashed(f"{self.pid} crashes {point}")
+
+
+class Broken(Network, Protocol):
+    """A network that is breakable, of whatever kind."""
+
+    dead: bool
+    how: str
+    batches: int
+    crash_point: CrashPoint | None
+
+    def cut(self) -> None: ...
+
+
+class BreakableNetwork(Breakable, EmbeddedNetwork):
+    """The embedded network of one client of a world.
+
+    Args:
+        service: of the world.
+        group, pid: whose messages to receive.
+        wrote: called with each batch of writes before it is applied.
+    """
+
+    def __init__(self, service: Service, group: str, pid: str, wrote: Callable[[Sequence[Request]], None]) -> None:
+        super().__init__(service, group, pid)
+        self.breakable(wrote)
 
     def transact(self, work: Work, seconds: float) -> list[Response]:
         """Call `work` in a transaction, unless the client is dead or dies of it.
@@ -85,8 +130,7 @@ class BreakableNetwork(EmbeddedNetwork):
         Raises:
             Crashed: the client is dead.
         """
-        if self.dead:
-            raise Crashed(f"{self.pid} has crashed")
+        self._refuse_dead()
 
         def dying(connection: Any) -> Callable[[], Sequence[Request]]:
             wanted = work(connection)
@@ -103,15 +147,3 @@ class BreakableNetwork(EmbeddedNetwork):
         answers = super().transact(dying, seconds)
         self._die_at(applied=True)
         return answers
-
-    def cut(self) -> None:
-        """The client is dead from now on: it writes nothing and gets no messages."""
-        self.dead = True
-        self.stop()
-
-    def _die_at(self, *, applied: bool) -> None:
-        point = self.crash_point
-        if point is not None and point.batch == self.batches and point.applied is applied:
-            self.dead = True
-            self.how = str(point)
-            raise Crashed(f"{self.pid} crashes {point}")

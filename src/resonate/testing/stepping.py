@@ -18,7 +18,7 @@ from typing import Any, Final
 from resonate.execution.call import Call
 from resonate.execution.coroutine import NOTHING, Outcome
 from resonate.execution.execution import Execution
-from resonate.protocol.requests import Request, TaskHeartbeat, TaskRef
+from resonate.protocol.requests import TaskHeartbeat, TaskRef
 from resonate.worker.held import Held
 from resonate.worker.lease import Leases
 from resonate.worker.loop import Loop
@@ -42,6 +42,7 @@ class StepPool(Pool):
     def __init__(self, name: str, limit: int) -> None:
         super().__init__(name, limit)
         self.waiting: list[Callable[[], object]] = []
+        self.running = 0
 
     def submit(self, job: Callable[[], object]) -> None:
         """Keep `job` until the world picks it."""
@@ -59,10 +60,28 @@ class StepPool(Pool):
     def run(self, at: int) -> None:
         """Run the job at place `at`."""
         job = self.waiting.pop(at)
+        self.running += 1
         try:
             job()
         except Exception:
             _LOG.exception("a job of a worker failed; the others go on")
+        finally:
+            self.running -= 1
+
+    @contextmanager
+    def waits(self) -> Iterator[None]:
+        """Whoever waits for an outcome here does not keep others from running."""
+        inside = self.running > 0
+        self.running -= inside
+        try:
+            yield
+        finally:
+            self.running += inside
+
+    @property
+    def free(self) -> bool:
+        """Whether a thread would be free to run a job."""
+        return self.running < self.limit
 
     def stop(self, timeout: float | None) -> None:
         """Run what is waiting."""
@@ -81,6 +100,7 @@ class StepTicker(Ticker):
         self._work = pulse
         self._interval = PULSE
         self._beat: float | None = None
+        self._running = False
 
     def at(self, instant: float, job: Callable[[], object]) -> None:
         """Run `job` when the world's clock reads `instant` or later."""
@@ -101,11 +121,13 @@ class StepTicker(Ticker):
         self._beat = None
 
     def next_at(self) -> float | None:
-        """Seconds on the world's clock at which there is something to do."""
-        instants = [entry[0] for entry in self._jobs[:1]]
-        if self._beat is not None:
-            instants.append(self._beat)
-        return min(instants, default=None)
+        """Seconds on the client's clock at which there is something to do; not while the last job still runs."""
+        if self._running:
+            return None
+        beat, jobs = self._beat, self._jobs
+        if jobs and (beat is None or jobs[0][0] < beat):
+            return jobs[0][0]
+        return beat
 
     def run(self) -> None:
         """Do the first thing that is due."""
@@ -114,10 +136,13 @@ class StepTicker(Ticker):
             job = heapq.heappop(self._jobs)[2]
         else:
             self._beat, job = None, self._pulse_again
+        self._running = True
         try:
             job()
         except Exception:
             _LOG.exception("a timed job failed; the others go on")
+        finally:
+            self._running = False
 
     def _pulse_again(self) -> None:
         if self._work():
@@ -132,7 +157,7 @@ class StepLeases(Leases):
         self,
         pid: str,
         ttl_ms: int,
-        send: Callable[[list[Request]], object],
+        send: Callable[[TaskHeartbeat], object],
         beat: Callable[[list[str]], None],
         now: Callable[[], float],
     ) -> None:
@@ -142,6 +167,7 @@ class StepLeases(Leases):
         self._clock = now
         self._leases: dict[str, int] = {}
         self._due = 0.0
+        self._running = False
 
     def hold(self, id: str, version: int) -> None:
         """Renew this lease from now on."""
@@ -158,15 +184,22 @@ class StepLeases(Leases):
         self._leases.clear()
 
     def next_at(self) -> float | None:
-        """When the next heartbeat is due, seconds on the world's clock."""
-        return self._due if self._leases else None
+        """When the next heartbeat is due, seconds on the client's clock; not while the last one is under way."""
+        return self._due if self._leases and not self._running else None
 
     def run(self) -> None:
         """Send a heartbeat."""
         self._due = self._clock() + self.ttl_ms / 2000
         refs = tuple(TaskRef(id, version) for id, version in self._leases.items())
-        self._say([TaskHeartbeat(self.pid, refs)])
-        self._then([ref.id for ref in refs])
+        self._running = True
+        try:
+            self._say(TaskHeartbeat(self.pid, refs))
+            self._then([ref.id for ref in refs])
+        except Exception as error:
+            _LOG.warning("heartbeat for %d tasks failed, trying again: %s", len(refs), error)
+        finally:
+            self._running = False
+            self._due = self._clock() + self.ttl_ms / 2000
 
 
 class StepThreads(Threads):
@@ -176,14 +209,21 @@ class StepThreads(Threads):
         worker, make_context: as for `Threads`.
         ended: told when code ends.
         chance: if given, one call is advanced at a time, and which of the ready ones is drawn.
+        until: has the world go on until a condition holds, or so many seconds have passed.
     """
 
     def __init__(
-        self, worker: Any, make_context: Callable[[Execution, Call], Any], ended: Ended, chance: Random | None
+        self,
+        worker: Any,
+        make_context: Callable[[Execution, Call], Any],
+        ended: Ended,
+        chance: Random | None,
+        until: Callable[[Callable[[], bool], float | None], object] | None,
     ) -> None:
         super().__init__(worker, make_context)
         self._ended = ended
         self._chance = chance
+        self._until = until
         self.driving = 0
 
     def drive(self, held: Held) -> None:
@@ -194,20 +234,17 @@ class StepThreads(Threads):
         finally:
             self.driving -= 1
 
+    def drain(self, timeout: float | None) -> None:
+        """Wait until the steps that run have ended, where they are jobs that may wait; see `Threads.drain`."""
+        if self._until is not None:
+            self._until(lambda: self.driving == 0, timeout)
+
     def _drive(self, held: Held) -> None:
+        """Advance one call of `held`, drawn from the ready ones; the rest is a job for later."""
         if self._chance is None:
             super()._drive(held)
-        else:
-            self._step(held, self._chance)
-
-    def _step(self, held: Held, chance: Random) -> None:
-        """Advance one call of `held`, drawn from the ready ones; the rest is a job for later."""
-        self.driving += 1
-        try:
-            if self._advance_one(held, chance):
-                self._worker.pool.submit(lambda: self._step(held, chance))
-        finally:
-            self.driving -= 1
+        elif self._advance_one(held, self._chance):
+            self._worker.submit(held)
 
     def _advance_one(self, held: Held, chance: Random) -> bool:
         """Do what `Threads._drive` does in one round; False when there is nothing left to do."""
@@ -219,8 +256,8 @@ class StepThreads(Threads):
         call = execution.next()
         if call is None:
             return worker.close_round(held)
-        if execution.unwritten and (call.code is None or execution.urgent):
-            worker.flush(held)
+        if not self._may_go_on(held, call):
+            return False
         following = self._advance(held, call)
         if following is not None:  # not yet: what comes next is drawn again
             execution.running -= 1

@@ -12,26 +12,30 @@ from __future__ import annotations
 import heapq
 import math
 import os
+import threading
 import time as _time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
 from random import Random
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from resonate.clock import SettableClock
+from resonate.clock import Clock, SettableClock
 from resonate.dependencies import Dependencies
 from resonate.errors import UsageError
+from resonate.execution.coroutine import Outcome
 from resonate.network.embedded import EmbeddedNetwork
+from resonate.protocol.requests import Request
 from resonate.registry import Registry
 from resonate.service.service import Service
-from resonate.settings import check_parts, resolve
+from resonate.settings import Settings, check_parts, resolve
 from resonate.storage.memory import MemoryStorage
 from resonate.stores import PromiseClient
 from resonate.testing import schemas
 from resonate.testing.client import WorldClient, WorldCore, WorldWorker, shared_of
-from resonate.testing.network import Crashed
+from resonate.testing.network import BreakableNetwork, Broken, Crashed
 from resonate.testing.trace import Trace
+from resonate.worker.held import Completion
 
 if TYPE_CHECKING:
     from resonate.storage.postgres.storage import PostgresStorage
@@ -265,6 +269,24 @@ class World:
 
     # ---- for clients ------------------------------------------------------------------------------
 
+    concurrent = False
+    """Whether a job may wait while others of its client run."""
+
+    def connect(self, settings: Settings, wrote: Callable[[Sequence[Request]], None]) -> tuple[Clock, Broken]:
+        """The clock and the network of a new client."""
+        return self.clock, BreakableNetwork(self.service, settings.group, settings.pid, wrote)
+
+    def lock(self) -> Any:
+        """A lock that a job may hold while it waits."""
+        return threading.Lock()
+
+    def runs(self, core: WorldCore) -> bool:
+        """Whether code of this client is running right now."""
+        return core.running > 0 or (core.worker is not None and core.worker.step_threads.driving > 0)
+
+    def acknowledged(self, pid: str, completion: Completion, outcome: Outcome) -> None:
+        """A client is about to tell its caller how a call has ended."""
+
     def enter(self, core: WorldCore) -> None:
         """A client has started."""
         self._clients.append(core)
@@ -403,35 +425,6 @@ def _open(file: str) -> SqliteStorage:
     return Alone(Location(file, synchronous="off"))
 
 
-class Simulation(World):
-    """A world in which chance decides what comes next; one seed is one history.
-
-    At every step a generator of random numbers draws which ready frame, message, timer or
-    turn of an event loop comes next, over all clients. Run many seeds to meet many
-    interleavings; a seed that fails will fail again.
-
-    Args:
-        seed: of the random numbers.
-        now: where its clock starts, milliseconds since the epoch.
-        file, url: keep state in this SQLite file or PostgreSQL database instead of in memory; see `World`.
-
-    Example:
-        for seed in range(100):
-            with Simulation(seed) as world:
-                a, b = world.client(), world.client()
-                ...
-                world.check()
-    """
-
-    def __init__(
-        self, seed: int, now: int = START, *, file: str | os.PathLike[str] | None = None, url: str | None = None
-    ) -> None:
-        super().__init__(now, file=file, url=url)
-        self.seed = seed
-        self.random = Random(seed)
-        self._chance = self.random
-
-
 class _Time:
     """The module `time` as functions in a world see it."""
 
@@ -445,4 +438,4 @@ class _Time:
         return _time.strftime(format, _time.gmtime(self.time()) if t is None else t)
 
 
-__all__ = ["Simulation", "Stuck", "World"]
+__all__ = ["Stuck", "World"]

@@ -4,8 +4,8 @@
 Our own server has it at `/ui`. Its files are plain and lie beside this one; nothing comes from elsewhere.
 """
 
-from resonate.ui.access import Access, Refused
+from resonate.ui.access import Access, Poller, Refused
 from resonate.ui.application import Dashboard
 from resonate.ui.home import app
 
-__all__ = ["Access", "Dashboard", "Refused", "app"]
+__all__ = ["Access", "Dashboard", "Poller", "Refused", "app"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from resonate.protocol.requests import Request, Response
 
@@ -25,6 +25,20 @@ class Refused(Exception):
         self.text = text
 
 
+class Poller(NamedTuple):
+    """A process that listens for the messages of a group, or did.
+
+    Attributes:
+        pid: what it calls itself.
+        since: when it began to, milliseconds since the epoch.
+        gone: when it ended; None if it is there.
+    """
+
+    pid: str
+    since: int
+    gone: int | None = None
+
+
 class Access(Protocol):
     """Where state lives, and who may see it."""
 
@@ -42,5 +56,8 @@ class Access(Protocol):
             Refused: they have not shown who they are (401), or may not (403).
         """
 
-    def pollers(self, authorization: str | None) -> Mapping[str, Sequence[str]] | None:
-        """The processes that listen for the messages of each group; None if that is not known."""
+    def may_act(self, authorization: str | None) -> bool:
+        """Whether whoever sent this header may change anything; what they may is judged again for each request."""
+
+    def pollers(self, authorization: str | None) -> Mapping[str, Sequence[Poller]] | None:
+        """The processes that listen for the messages of each group, or did lately; None if that is not known."""

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from resonate.inspection import Inspector, Steering
-from resonate.protocol.records import BRANCH, ORIGIN, PARENT, SCHEDULE, TARGET, Promise, Value
+from resonate.errors import EncodeError
+from resonate.inspection import Inspector, Scheduling, Steering
+from resonate.protocol.records import ORIGIN, PENDING, TARGET, Promise, Value
 from resonate.protocol.requests import (
     PromiseCreate,
     PromiseGet,
     Request,
     Response,
     ScheduleDelete,
-    ScheduleGet,
     SettledState,
 )
-from resonate.protocol.validation import expand
 from resonate.ui.access import Refused, Send
-from resonate.values.payload import pack
+from resonate.ui.decoding import Payloads
+from resonate.ui.screens import successor
 
 AGAIN: Final = 100
 """Executions that are begun again at once."""
@@ -34,13 +33,18 @@ _SETTLES: Final[Mapping[str, SettledState]] = {
 }
 
 
-def act(action: str, send: Send, ask: Inspector, now: int, body: Body) -> str:
+def act(action: str, send: Send, ask: Inspector, now: int, body: Body, payloads: Payloads) -> str:
     """Carry out `action` and say what came of it.
+
+    Args:
+        payloads: how a value of the page's form is stored.
 
     Raises:
         Refused: it is not possible; nothing was changed unless the text says so.
         ResonateStoreError: there is nothing of that id.
     """
+    if action == "settle":
+        return _settle(send, now, body, payloads)
     do = _ACTIONS.get(action)
     if do is None:
         raise Refused(404, f"there is no action {action}")
@@ -63,23 +67,23 @@ def _resume(send: Send, ask: Inspector, now: int, body: Body) -> str:
     return f"{_id(body)} goes on"
 
 
-def _settle(send: Send, ask: Inspector, now: int, body: Body) -> str:
+def _settle(send: Send, now: int, body: Body, payloads: Payloads) -> str:
     id, how = _id(body), body.get("how")
     if not isinstance(how, str) or how not in _SETTLES:
         raise Refused(400, "a promise is settled by resolve, reject or cancel")
-    Steering(send, lambda: now).settle(id, _SETTLES[how], _value(how, body.get("value")))
+    Steering(send, lambda: now).settle(id, _SETTLES[how], _value(how, body.get("value"), payloads))
     return f"{id} is {'cancelled' if how == 'cancel' else how + ('d' if how[-1] == 'e' else 'ed')}"
 
 
-def _value(how: str, text: Any) -> Value:
+def _value(how: str, text: Any, payloads: Payloads) -> Value:
     """What whoever waits gets: JSON, or the message of an error."""
     if not isinstance(text, str) or not text.strip() or how == "cancel":
         return Value()
     if how == "reject":
-        return Value(data=pack(json.dumps({"name": "Error", "message": text}).encode()))
+        return payloads.error(text)
     try:
-        return Value(data=pack(json.dumps(json.loads(text)).encode()))
-    except (ValueError, RecursionError) as error:
+        return payloads.value(json.loads(text))
+    except (ValueError, RecursionError, EncodeError) as error:
         raise Refused(400, f"the value is no JSON ({error}); text goes in double quotes") from None
 
 
@@ -89,14 +93,16 @@ def _again(send: Send, ask: Inspector, now: int, body: Body) -> str:
         raise Refused(400, "which ones? ids must be a list of texts")
     if len(ids) > AGAIN:
         raise Refused(400, f"{len(ids):,} are asked for, {AGAIN} at once are the most: do it in parts")
-    begun: list[str] = []
-    for id in ids:
-        found = _ask(send, PromiseGet(id)).promise
-        if found is None or TARGET not in found.tags or found.tags.get(ORIGIN, id) != id:
-            raise Refused(409, f"{id} is no execution of its own; {len(begun)} were begun again before it")
-        _ask(send, _copy(found, f"{id}.again-{uuid.uuid4().hex[:8]}", now))
-        begun.append(id)
-    return f"{begun[0]} is begun again" if len(begun) == 1 else f"{len(begun)} executions are begun again"
+    found = [answer.promise for answer in send([PromiseGet(id) for id in ids])]
+    for id, promise in zip(ids, found, strict=True):
+        if promise is None or TARGET not in promise.tags or promise.tags.get(ORIGIN, id) != id:
+            raise Refused(409, f"{id} is no execution of its own: nothing was begun")
+        if promise.state == PENDING:
+            raise Refused(409, f"{id} has not ended: nothing was begun")
+    for promise in found:
+        assert promise is not None
+        _ask(send, _copy(promise, successor(promise.id), now))
+    return f"{successor(ids[0])} is begun" if len(ids) == 1 else f"{len(ids)} executions are begun again"
 
 
 def _copy(old: Promise, id: str, now: int) -> PromiseCreate:
@@ -106,12 +112,17 @@ def _copy(old: Promise, id: str, now: int) -> PromiseCreate:
 
 
 def _run_now(send: Send, ask: Inspector, now: int, body: Body) -> str:
-    schedule = _ask(send, ScheduleGet(_id(body))).schedule
-    assert schedule is not None
-    id = expand(schedule.promise_id, schedule.id, now)
-    tags = {**schedule.promise_tags, SCHEDULE: schedule.id, ORIGIN: id, BRANCH: id, PARENT: id}
-    _ask(send, PromiseCreate(id, now + schedule.promise_timeout, schedule.promise_param, tags))
-    return f"{id} is begun"
+    return f"{Scheduling(send, lambda: now).run_now(_id(body)).id} is begun"
+
+
+def _pause(send: Send, ask: Inspector, now: int, body: Body) -> str:
+    Scheduling(send, lambda: now).pause(_id(body))
+    return f"the schedule {_id(body)} is paused"
+
+
+def _unpause(send: Send, ask: Inspector, now: int, body: Body) -> str:
+    Scheduling(send, lambda: now).resume(_id(body))
+    return f"the schedule {_id(body)} goes on"
 
 
 def _unschedule(send: Send, ask: Inspector, now: int, body: Body) -> str:
@@ -137,8 +148,9 @@ _ACTIONS: Final[Mapping[str, Callable[[Send, Inspector, int, Body], str]]] = {
     "cancel": _cancel,
     "retry": _retry,
     "resume": _resume,
-    "settle": _settle,
     "again": _again,
     "run-schedule": _run_now,
+    "pause-schedule": _pause,
+    "resume-schedule": _unpause,
     "delete-schedule": _unschedule,
 }

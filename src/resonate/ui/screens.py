@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 from msgspec.structs import replace
 
-from resonate.inspection import Call, Inspector
-from resonate.protocol.records import ORIGIN, SCHEDULE, TARGET, Promise, Schedule, Task
-from resonate.protocol.requests import PromiseGet, PromiseSearch, ScheduleSearch, TaskSearch
-from resonate.ui.access import Refused, Send
+from resonate.inspection import Call, FailureGroup, Inspector, exporting
+from resonate.inspection.inspector import COUNTED, KINDS
+from resonate.inspection.reading import call_of
+from resonate.protocol.cron import next_occurrence
+from resonate.protocol.listing import clip, group_of
+from resonate.protocol.pauses import is_paused
+from resonate.protocol.records import ORIGIN, PENDING, SCHEDULE, TARGET, Promise, Schedule, Value
+from resonate.protocol.requests import PromiseGet, ScheduleSearch
+from resonate.ui.access import Poller, Refused, Send
 
 PAGE: Final = 100
 """Executions in one page of the list."""
@@ -20,26 +25,32 @@ PAGE: Final = 100
 SHOWN: Final = 20_000
 """Characters of an input, output or traceback that are sent to the page; the rest is cut."""
 
-TASKS: Final = 2_000
-"""Tasks of each state that the overview of groups counts at most."""
-
 SCHEDULES: Final = 1_000
 """Schedules that are listed at most."""
 
+TAGS: Final = 5
+"""Tags of an execution that the list shows."""
+
+UPCOMING: Final = 3
+"""Occurrences shown of a schedule that are still to come."""
+
 FAILED: Final = 1_000
-"""Failed executions that are grouped at most, the newest."""
+"""Failed executions that can be begun again from the page at most, all kinds together; the newest of each."""
+
+SHOWN_FAILED: Final = 5
+"""Failed executions of each kind that the page links to."""
 
 RESULTS: Final = 5
 """Occurrences shown of a schedule."""
 
-EXPORTED: Final = 100_000
-"""Promises of one tree that are exported at most."""
+AGAIN: Final = ".again-"
+"""Comes between the id of an execution that failed and how often it was begun again."""
 
 Query = Mapping[str, str]
 
 
-def executions(ask: Inspector, query: Query) -> Any:
-    """One page of the list.
+def executions(ask: Inspector, query: Query, now: int) -> Any:
+    """One page of the list; `last` in the query is how many milliseconds ago the oldest was begun.
 
     Raises:
         ValueError: a filter makes no sense.
@@ -50,23 +61,39 @@ def executions(ask: Inspector, query: Query) -> Any:
         if not name.strip() or not equals:
             raise ValueError(f"the filter on tags {pair!r} is not NAME=VALUE")
         tags[name.strip()] = value.strip()
-    page = ask.executions(
-        state=query.get("state") or None,
-        function=query.get("function") or None,
-        group=query.get("group") or None,
-        tags=tags,
-        prefix=query.get("prefix", ""),
-        since=_whole(query, "since"),
-        until=_whole(query, "until"),
-        limit=PAGE,
-        cursor=query.get("cursor") or None,
-    )
-    return {"items": [_light(call) for call in page.items], "cursor": page.cursor}
+    since, last = _whole(query, "since"), _whole(query, "last")
+    if last is not None:
+        since = max(now - last, since or 0)
+    wanted: dict[str, Any] = {
+        "function": query.get("function") or None,
+        "group": query.get("group") or None,
+        "tags": tags,
+        "prefix": query.get("prefix", ""),
+        "since": since,
+        "until": _whole(query, "until"),
+    }
+    cursor = query.get("cursor") or None
+    page = ask.executions(state=query.get("state") or None, limit=PAGE, cursor=cursor, **wanted)
+    found: dict[str, Any] = {"items": [_light(call) | _tags(call) for call in page.items], "cursor": page.cursor}
+    if cursor is None:
+        counts = ask.counts(**wanted)
+        found |= {"counts": counts.states, "more": counts.more}
+    return found
+
+
+def _tags(call: Call) -> dict[str, Any]:
+    """Those that the program gave, cut."""
+    own = {name[:60]: value[:60] for name, value in call.tags.items() if not name.startswith("resonate:")}
+    return {"tags": dict(list(own.items())[:TAGS])} if own else {}
 
 
 def _whole(query: Query, name: str) -> int | None:
     text = query.get(name)
-    return int(text) if text else None
+    if not text:
+        return None
+    if not text.isascii() or not text.isdigit() or len(text) > 16:
+        raise ValueError(f"{name} has to be milliseconds, got {text[:40]!r}")
+    return int(text)
 
 
 def _light(call: Call) -> Any:
@@ -86,19 +113,39 @@ def _light(call: Call) -> Any:
         "error": None if call.error is None else str(call.error)[:200],
         "reason": call.reason and call.reason[:1000],
         "place": call.place,
+        "started": call.started_at,
+        "again": call.again_at,
+        "attempts": _runs(call),
     }
     return shown | {name: value for name, value in optional.items() if value not in (None, "")}
+
+
+def _runs(call: Call) -> Any:
+    """Begin and end of each attempt and what it failed with, where there was more than one."""
+    if len(call.attempts) < 2 and not call.again_at:
+        return None
+    return [
+        [one.number, one.started_at, one.ended_at, None if one.error is None else one.error.type]
+        for one in call.attempts
+    ]
 
 
 def tree(ask: Inspector, query: Query) -> Any:
     """All calls of an execution from the top down, each with its depth."""
     rows: list[Any] = []
-    stack = [(ask.tree(_id(query)), 0)]
+    top = ask.tree(_id(query))
+    stack = [(top, 0)]
     while stack:
         call, depth = stack.pop()
         rows.append(_light(call) | {"depth": depth})
         stack += [(child, depth + 1) for child in reversed(call.calls)]
+    rows[0]["root"] = top.tags.get(ORIGIN, top.id)
     return {"rows": rows}
+
+
+def over(found: Any) -> bool:
+    """Whether nothing of a screen can change any more: an execution that has ended with all that is below it."""
+    return "rows" in found and all("settled" in row for row in found["rows"])
 
 
 def call(ask: Inspector, query: Query) -> Any:
@@ -114,6 +161,15 @@ def call(ask: Inspector, query: Query) -> Any:
         "output": _text(found.output),
         "tags": {name: _cut(value) for name, value in found.tags.items()},
     }
+
+
+def stored(send: Send, query: Query) -> Any:
+    """The payloads of one call as they are stored."""
+    (answer,) = send([PromiseGet(_id(query))])
+    if answer.promise is None:
+        return {"input": None, "output": None}
+    both = {"input": answer.promise.param, "output": answer.promise.value}
+    return {name: {"headers": value.headers or {}, "data": value.data} for name, value in both.items() if value.data}
 
 
 def _arguments(value: Any) -> str | None:
@@ -148,64 +204,36 @@ def _id(query: Query) -> str:
     return id
 
 
-def groups(send: Send, pollers: Mapping[str, Sequence[str]] | None) -> Any:
+def groups(ask: Inspector, pollers: Mapping[str, Sequence[Poller]] | None) -> Any:
     """Who polls what, who holds what, and what nobody has taken."""
     found: dict[str, Any] = {}
 
     def of(group: str) -> Any:
-        return found.setdefault(group, {"group": group, "backlog": 0, "oldest": None, "halted": 0, "workers": {}})
+        new: dict[str, Any] = {"group": group, "backlog": 0, "oldest": None, "halted": 0, "more": (), "workers": {}}
+        return found.setdefault(clip(group), new)
 
-    for name, ids in (pollers or {}).items():
-        for pid in ids:
-            of(name)["workers"][pid] = {"pid": pid, "polls": True, "leases": 0, "ttl": None}
-    counted = 0
-    for state in ("pending", "acquired", "halted"):
-        tasks = _tasks(send, state)
-        counted = max(counted, len(tasks))
-        for task, promise in _with_promises(send, tasks):
-            group = of(group_name(promise.tags[TARGET]))
-            if state == "pending":
-                group["backlog"] += 1
-                group["oldest"] = min(promise.created_at, group["oldest"] or promise.created_at)
-            elif state == "halted":
-                group["halted"] += 1
-            else:
-                pid = task.pid or "unknown"
-                worker = group["workers"].setdefault(pid, {"pid": pid, "polls": None, "leases": 0, "ttl": None})
-                worker["leases"] += 1
-                worker["ttl"] = task.ttl
+    def worker(group: str, pid: str) -> Any:
+        new: Any = {"pid": pid, "polls": None if pollers is None else False, "leases": 0, "ttl": None, "runs": []}
+        return of(group)["workers"].setdefault(pid, new)
+
+    for name, all in (pollers or {}).items():
+        for poller in all:
+            worker(name, poller.pid).update(polls=poller.gone is None, since=poller.since, gone=poller.gone)
+    known = ask.groups()
+    for load in known:
+        of(load.name).update(backlog=load.queued, oldest=load.oldest, halted=load.halted, more=load.more)
+        for one in load.workers:
+            holder = worker(load.name, one.pid)
+            runs = [{"id": call.id, "name": call.title} for call in one.calls]
+            holder.update(leases=one.leases, ttl=one.ttl_ms, runs=runs)
+            if not holder["polls"]:  # who listens is there now, and each renewal would be a change
+                holder["seen"] = one.seen_at
     rows = sorted(found.values(), key=lambda row: row["group"])
     for row in rows:
-        row["workers"] = sorted(row["workers"].values(), key=lambda worker: worker["pid"])
-    return {"groups": rows, "known": pollers is not None, "partial": counted >= TASKS}
-
-
-def group_name(target: str) -> str:
-    """The group in the address of a task: `poll://any@GROUP`; the address itself where it names none."""
-    if not target.startswith("poll://"):
-        return target
-    return target.rpartition("@")[2].partition("/")[0] or target
-
-
-def _tasks(send: Send, state: Any) -> list[Task]:
-    found: list[Task] = []
-    cursor = None
-    while len(found) < TASKS:
-        (answer,) = send([TaskSearch(state, 1000, cursor)])
-        if answer.tasks is None:
-            raise Refused(answer.status, f"tasks cannot be searched for here: {answer.error}")
-        found += answer.tasks
-        cursor = answer.cursor
-        if cursor is None:
-            break
-    return found[:TASKS]
-
-
-def _with_promises(send: Send, tasks: Sequence[Task]) -> Iterable[tuple[Task, Promise]]:
-    answers = send([PromiseGet(task.id) for task in tasks]) if tasks else []
-    for task, answer in zip(tasks, answers, strict=True):
-        if answer.promise is not None and TARGET in answer.promise.tags:
-            yield task, answer.promise
+        row["workers"] = sorted(row["workers"].values(), key=lambda worker: (worker["polls"] is False, worker["pid"]))
+    held = sum(one.leases for load in known for one in load.workers)
+    partial = held >= COUNTED or any(load.more for load in known)
+    return {"groups": rows, "known": pollers is not None, "partial": partial}
 
 
 def schedules(send: Send, ask: Inspector) -> Any:
@@ -220,7 +248,7 @@ def schedules(send: Send, ask: Inspector) -> Any:
         cursor = answer.cursor
         if cursor is None:
             break
-    shown = []
+    shown: list[Any] = []
     for one in sorted(found, key=lambda each: each.next_run_at)[:SCHEDULES]:
         last = ask.executions(tags={SCHEDULE: one.id}, limit=RESULTS) if len(found) <= PAGE else None
         shown.append(
@@ -230,62 +258,79 @@ def schedules(send: Send, ask: Inspector) -> Any:
                 "next": one.next_run_at,
                 "last": one.last_run_at,
                 "created": one.created_at,
-                "target": group_name(one.promise_tags.get(TARGET, "")),
+                "paused": is_paused(one),
+                "upcoming": _upcoming(one),
+                "function": _function(one),
+                "target": group_of(one.promise_tags.get(TARGET, "")),
                 "results": [] if last is None else [_light(call) for call in last.items],
             }
         )
-    return {"schedules": shown}
+    return {"schedules": shown, "partial": cursor is not None}
 
 
-def failures(ask: Inspector) -> Any:
-    """Failed executions grouped by function, error and the place that raised it."""
-    page = ask.executions(state="failed", limit=FAILED)
-    found: dict[tuple[str, ...], Any] = {}
-    for call in page.items:
-        error = call.error
-        kind = "Error" if error is None else error.type
-        place = "" if error is None else _raised_at(error.traceback)
-        group = found.setdefault(
-            (call.title, kind, place),
-            {
-                "function": call.title,
-                "error": kind,
-                "place": place,
-                "message": "" if error is None else error.message[:500],
-                "count": 0,
-                "first": call.created_at,
-                "last": call.created_at,
-                "ids": [],
-            },
-        )
-        group["count"] += 1
-        group["first"] = min(group["first"], call.created_at)
-        group["last"] = max(group["last"], call.created_at)
-        group["ids"].append(call.id)
-    return {"groups": sorted(found.values(), key=lambda group: -group["count"]), "partial": page.cursor is not None}
-
-
-def _raised_at(traceback: str) -> str:
-    """File and line of the innermost frame."""
-    frames = [line.strip() for line in traceback.splitlines() if line.strip().startswith("File ")]
-    if not frames:
-        return ""
-    file, _, rest = frames[-1].removeprefix("File ").partition(", line ")
-    return f"{file.strip(chr(34)).rpartition('/')[2]}:{rest.partition(',')[0]}"
-
-
-def export(send: Send, ask: Inspector, query: Query) -> Any:
-    """A whole tree as it is recorded, one promise after the other."""
-    id = _id(query)
-    origin = ask.execution(id).tags.get(ORIGIN, id)
-    found: list[Promise] = []
-    cursor = None
-    while len(found) < EXPORTED:
-        (answer,) = send([PromiseSearch(tags={ORIGIN: origin}, limit=1000, cursor=cursor)])
-        if answer.promises is None:
-            raise Refused(answer.status, f"promises cannot be searched for here: {answer.error}")
-        found += answer.promises
-        cursor = answer.cursor
-        if cursor is None:
+def _upcoming(schedule: Schedule) -> list[int]:
+    """When it fires next, and the times after that."""
+    found = [schedule.next_run_at]
+    while len(found) < UPCOMING:
+        after = next_occurrence(schedule.cron, found[-1])
+        if after is None:
             break
-    return {"root": origin, "promises": found}
+        found.append(after)
+    return found
+
+
+def _function(schedule: Schedule) -> str:
+    """What it begins; empty if that is no function."""
+    at = schedule.created_at
+    begun = Promise(schedule.id, PENDING, schedule.promise_param, Value(), schedule.promise_tags, at, at)
+    call = call_of(begun)
+    return call.title if call.name else ""
+
+
+def failures(send: Send, ask: Inspector) -> Any:
+    """Failed executions grouped by function, error and the place that raised it; `left` were not begun again."""
+    kinds = sorted(ask.failures(shown=FAILED), key=lambda kind: (-kind.count, kind.function))
+    named = _named(kinds)
+    ids = [id for own in named for id in own]
+    answers = send([PromiseGet(successor(id)) for id in ids]) if ids else []
+    begun = {id for id, answer in zip(ids, answers, strict=True) if answer.promise is not None}
+    groups = [
+        {
+            "function": kind.function,
+            "error": kind.error.type,
+            "place": kind.place,
+            "message": kind.error.message[:500],
+            "count": kind.count,
+            "more": kind.more,
+            "first": kind.oldest,
+            "last": kind.newest,
+            "ids": own[:SHOWN_FAILED],
+            "left": [id for id in own if id not in begun],
+            "again": sum(id in begun for id in own),
+        }
+        for kind, own in zip(kinds, named, strict=True)
+    ]
+    partial = len(kinds) >= KINDS or any(kind.more for kind in kinds) or len(ids) < sum(kind.count for kind in kinds)
+    return {"groups": groups, "partial": partial}
+
+
+def _named(kinds: Sequence[FailureGroup]) -> list[tuple[str, ...]]:
+    """The newest ids of each kind, `FAILED` in all: what a kind does not need, larger ones have."""
+    shares: dict[int, int] = {}
+    left = FAILED
+    smallest = sorted(range(len(kinds)), key=lambda index: len(kinds[index].ids))
+    for done, index in enumerate(smallest):
+        shares[index] = min(len(kinds[index].ids), left // (len(kinds) - done))
+        left -= shares[index]
+    return [kind.ids[: shares[index]] for index, kind in enumerate(kinds)]
+
+
+def successor(id: str) -> str:
+    """The id under which a failed execution is begun again; always the same, so that it is begun only once."""
+    before, again, number = id.rpartition(AGAIN)
+    return f"{before}{AGAIN}{int(number) + 1}" if again and number.isdigit() else f"{id}{AGAIN}1"
+
+
+def export(send: Send, query: Query, now: Callable[[], int]) -> Any:
+    """A whole tree as it is recorded: what `resonate import` reads."""
+    return exporting.export(send, now, _id(query))

@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import Struct
 
 from resonate.encoders import Encoder
-from resonate.errors import DecodeError
+from resonate.errors import DecodeError, EncodeError
 from resonate.signatures import Signature
 from resonate.values.carrying import decode, header
 from resonate.values.fitting import Mismatch, fit, is_native, parse, shown
@@ -58,7 +58,11 @@ def encode_call(
     if retry is not None:
         call["retry"] = retry
     if encoder is not None:
-        return encode_with(encoder, call, f"call of {func}")
+        data, headers = encode_with(encoder, call, f"call of {func}")
+        if data is None:
+            name = type(encoder).__name__
+            raise EncodeError(name, "None", f"call of {func}: {name} keeps nothing of it, so no worker could run it")
+        return data, headers
     what = f"args of {func}"
     if is_plain(call["args"]) and (not kwargs or is_plain(kwargs)):
         return pack(dumps(call, what)), None

@@ -16,7 +16,7 @@ from resonate.encoders import Encoder
 from resonate.errors import DecodeError, EncodeError
 from resonate.values.fitting import Mismatch, fit, parse, read
 from resonate.values.payload import HEADER, Payload, decode_with, dumps, encode_json, encode_with, loads, pack, unpack
-from resonate.values.typetree import is_plain, join, split
+from resonate.values.typetree import UNBOUNDED, is_plain, join, split
 
 _SCALARS: Final = frozenset((int, str, bool, float))
 _BOOLS: Final = {True: pack(b"true"), False: pack(b"false")}
@@ -72,7 +72,7 @@ def decode(
     tree = headers.get(HEADER) if headers else None
     if tree is None:
         return loads(raw, what) if annotation is Any else read(raw, annotation, what)
-    value = join(loads(raw, what), loads(tree.encode(errors="replace"), f"type header of {what}"))
+    value = join(loads(raw, what), loads(tree.encode(errors="replace"), f"type header of {what}"), len(raw) + len(tree))
     return value if annotation is Any else _fitted(value, annotation)
 
 
@@ -131,7 +131,7 @@ def _carry_typed(value: Any, annotation: Any, what: str) -> tuple[str | None, di
         return carried
     raw = dumps(plain, what)
     try:
-        seen = join(loads(raw, what), node)
+        seen = join(loads(raw, what), node, UNBOUNDED)  # the caller's own value, with its own tree
     except DecodeError as error:
         raise EncodeError(what.partition(" ")[0], type(value).__name__, f"{what}: {error}") from error
     return pack(raw), header(node, what), seen if annotation is Any else _fitted(seen, annotation)

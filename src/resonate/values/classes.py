@@ -209,9 +209,11 @@ def build_enum(name: str, value: Any) -> Any:
             return member
     if issubclass(cls, Flag) and isinstance(value, int):
         try:
-            return cls(value)  # a combination of flags is no member, the enum module makes it
+            made = cls(value)  # a combination of flags is no member, the enum module makes it
         except ValueError:
-            pass
+            made = None
+        if made is not None and made.value == value:  # some Pythons leave out bits that have no name
+            return made
     raise DecodeError(f"a stored value is the member {value!r} of the enum {name}, which has no such member here")
 
 

@@ -30,12 +30,22 @@ TRACEBACK: Final = "remote_traceback"
 
 _SHOWN: Final = 200
 
+_FIELDS: Final[tuple[tuple[type[Exception], frozenset[str]], ...]] = (
+    (ImportError, frozenset(("name", "path"))),
+    (NameError, frozenset(("name",))),
+    (AttributeError, frozenset(("name",))),
+)
+"""Attributes that builtin classes keep neither in `args` nor in `__dict__`."""
+
 
 def split_error(error: BaseException, split: Split, causes: int = CAUSES) -> tuple[dict[str, Any], list[Any]]:
     """The plain form of `error` and its node in the type tree."""
     stack = stack_of(error)
-    name = error.type_name if isinstance(error, RemoteError) else type(error).__name__
-    plain = {"__type": "error", "message": message_of(error), "name": name, "stack": stack}
+    if isinstance(error, RemoteError):
+        name, message = error.type_name, error.message
+    else:
+        name, message = type(error).__name__, message_of(error)
+    plain = {"__type": "error", "message": message, "name": name, "stack": stack}
     info: dict[str, Any] = {}
     try:
         info["class"] = name_of(type(error))
@@ -84,7 +94,7 @@ def message_of(error: BaseException) -> str:
 def stack_of(error: BaseException) -> str:
     """The traceback as text, behind the one it had in another process or attempt."""
     earlier = error.__dict__.get(TRACEBACK, "") if hasattr(error, "__dict__") else ""
-    here = "".join(traceback.format_tb(error.__traceback__))
+    here = _frames_of(error)
     if earlier and not here:
         text = str(earlier)
     else:
@@ -96,8 +106,24 @@ _TITLE: Final = "Traceback (most recent call last):\n"
 _NOTE: Final = "Raised by the durable function here:\n"
 
 
+def _frames_of(error: BaseException) -> str:
+    """Where an exception was raised, as Python shows it.
+
+    To underline the part of a line Python parses it, which up to 3.11.4 may fail when threads do that at the same time.
+    """
+    try:
+        return "".join(traceback.format_tb(error.__traceback__))
+    except SystemError:
+        frames = traceback.walk_tb(error.__traceback__)
+        return "".join(
+            f'  File "{frame.f_code.co_filename}", line {line}, in {frame.f_code.co_name}\n' for frame, line in frames
+        )
+
+
 def _build(info: Mapping[str, Any], join: Join) -> Exception | None:
     cls = find(info["class"]) if "class" in info else None
+    if cls is BaseExceptionGroup:
+        cls = ExceptionGroup  # its members are rebuilt as an `Exception` each
     if cls is None or not issubclass(cls, Exception):
         return None
     try:
@@ -106,6 +132,9 @@ def _build(info: Mapping[str, Any], join: Join) -> Exception | None:
         base: Any = next(base for base in cls.__mro__ if base.__module__ == "builtins")
         error: Exception = base.__new__(cls, *args)
         base.__init__(error, *args)
+        for owner, names in _FIELDS:
+            for name in state.keys() & names if issubclass(cls, owner) else ():
+                owner.__dict__[name].__set__(error, state.pop(name))
         error.__dict__.update(state)
     except Exception:  # whatever is wrong with it, the stand-in says what happened
         return None
@@ -123,7 +152,9 @@ def _args_of(error: BaseException) -> tuple[Any, ...]:
 
 def _state_of(error: BaseException, split: Split) -> dict[str, Any]:
     state = {}
-    for key, value in error.__dict__.items():
+    own = [(owner.__dict__[name], name) for owner, names in _FIELDS if isinstance(error, owner) for name in names]
+    given = {name: value for field, name in own if (value := field.__get__(error)) is not None}
+    for key, value in (error.__dict__ | given).items():
         if key in (TRACEBACK, "__notes__"):
             continue
         try:

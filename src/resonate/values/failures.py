@@ -46,7 +46,9 @@ def decode_error(
     """
     if encoder is not None:
         try:
-            return _as_error(decode_with(encoder, data, "failure"))
+            value = decode_with(encoder, data, "failure")
+            if value is not None or not data:
+                return _as_error(value)
         except DecodeError:
             pass  # written without it: by our form, or from outside
     if not data:
@@ -62,10 +64,13 @@ def decode_error(
     try:
         tree = headers.get(HEADER) if headers else None
         if tree is not None:
-            plain = join(plain, loads(tree.encode(errors="replace"), "type header"))
+            plain = join(plain, loads(tree.encode(errors="replace"), "type header"), len(raw) + len(tree))
     except DecodeError:
         pass  # the plain form says what happened, too
-    return _as_error(plain)
+    try:
+        return _as_error(plain)
+    except RecursionError:
+        return Exception(raw.decode(errors="replace"))
 
 
 def _as_error(value: Any) -> Exception:
@@ -96,7 +101,9 @@ def _encode(error: BaseException) -> Payload:
 def _encode_with(error: BaseException, encoder: Encoder[Any, str | None]) -> Payload | None:
     for form in (error, {"__error__": message_of(error)}):
         try:
-            return encode_with(encoder, form, "failure")
+            data, headers = encode_with(encoder, form, "failure")
         except Exception:  # whatever the user's encoder raises: a failure must be stored
             continue
+        if data is not None:
+            return data, headers
     return None

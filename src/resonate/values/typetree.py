@@ -8,6 +8,7 @@ children share. The tree is JSON too. `split` raises for what it cannot say, wit
 
 from __future__ import annotations
 
+import threading
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, time, timedelta
@@ -30,6 +31,15 @@ Node = Any
 Path = tuple[Any, ...]
 """Where a value is: () at the top, else (path of its holder, step as text)."""
 
+WORK: Final = 2
+"""Values put together for each byte of a payload: `0,` in a list of one type needs both."""
+
+SPARE: Final = 1_000
+
+UNBOUNDED: Final = 2**60
+"""The size of a value whose tree is our own."""
+
+_work = threading.local()
 _EXACT: Final = frozenset((str, int, bool, type(None)))
 _INFINITE: Final = {"__INF__": inf, "__NEG_INF__": -inf, None: nan}
 _FACTORIES: Final = {each.__name__: each for each in (int, float, str, list, dict, set, tuple, bool)}
@@ -80,12 +90,23 @@ def split(value: Any, what: str) -> tuple[Any, Node]:
         raise EncodeError(root_of(what), type(value).__name__, f"{what}: it is nested too deep") from None
 
 
-def join(plain: Any, node: Node) -> Any:
+def join(plain: Any, node: Node, size: int) -> Any:
     """The value that `split` took apart.
+
+    Args:
+        plain: the JSON value.
+        node: its type tree.
+        size: bytes of both as text. A node may stand for many values, so a small tree could ask for hours of work:
+            it is given up beyond what any value of that size needs.
 
     Raises:
         DecodeError: the tree does not fit the value, or a class of it is not here.
     """
+    _work.left = SPARE + WORK * size
+    return _joined(plain, node)
+
+
+def _joined(plain: Any, node: Node) -> Any:
     try:
         return _join(plain, node)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
@@ -272,6 +293,10 @@ def _kids(keyed: Iterable[tuple[Any, Node]], nodes: list[Node]) -> Node:
 def _join(plain: Any, node: Node) -> Any:
     if node is None:
         return plain
+    kind = type(plain)
+    _work.left -= 1 + (len(plain) if kind is list or kind is dict else len(plain) >> 4 if kind is str else 0)
+    if _work.left < 0:
+        raise DecodeError("the type header asks for more work than a value of this size can need")
     label, kids = (node, None) if isinstance(node, str) else (node[0], node[1])
     tag, _, extra = label.partition(" ")
     joiner = _JOINERS.get(tag)
@@ -319,7 +344,7 @@ def _join_datetime(plain: Any, kids: Any, extra: str) -> datetime:
 
     try:
         return value.astimezone(ZoneInfo(extra))
-    except (ZoneInfoNotFoundError, ValueError):
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # a directory of zones is no zone
         return value  # the same instant, without the name of its zone
 
 
@@ -328,7 +353,7 @@ def _join_float(plain: Any, kids: Any, extra: str) -> float:
 
 
 def _join_error(plain: Any, kids: Any, extra: str) -> Exception:
-    return exceptions.join_error(plain, kids, join)
+    return exceptions.join_error(plain, kids, _joined)
 
 
 def _wrapped(plain: Any, kids: Any) -> Any:

@@ -23,13 +23,15 @@ class Completion:
     Lighter than a `concurrent.futures.Future`, which costs more to make than a whole step.
     """
 
-    __slots__ = ("_callbacks", "id", "options", "outcome", "returns")
+    __slots__ = ("_callbacks", "halted", "id", "options", "outcome", "returns")
 
     def __init__(self, id: str, returns: Any, options: Options) -> None:
         self.id = id
         self.returns = returns
         self.options = options
         self.outcome: Outcome | None = None
+        self.halted = False
+        """Whether the outcome is that the execution was halted: it may be resumed, and end otherwise."""
         self._callbacks: list[Callable[[], None]] | None = None
 
     def complete(self, outcome: Outcome) -> None:
@@ -86,15 +88,21 @@ class Held:
 
     __slots__ = (
         "closing",
+        "ended",
         "execution",
         "helpers",
+        "leased_until",
         "listening",
         "lock",
         "pumped",
         "since",
         "suspended",
+        "tended",
         "timed",
+        "told",
         "tracks",
+        "unwritten_since",
+        "watched",
         "writing",
     )
 
@@ -106,7 +114,18 @@ class Held:
         self.closing = False
         self.suspended = False
         self.listening = False
+        self.tended = False
+        """Whether a thread is about to make durable what is queued, though code still runs."""
         self.since = 0.0
+        self.leased_until = 0.0
+        """On the worker's clock: until then the task is certainly ours."""
         self.timed: list[Call] = []
         self.tracks: list[Any] | None = None
         self.pumped = False
+        self.ended = 0
+        """How many plain steps have ended."""
+        self.watched = False
+        """Whether somebody will look whether others should help with the steps that wait."""
+        self.unwritten_since = 0.0
+        """When the oldest of the unwritten results came."""
+        self.told = False

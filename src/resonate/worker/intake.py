@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from msgspec.structs import replace
 
-from resonate.errors import DecodeError, ExecutionStopped, FunctionNotFound, ResonateStoreError
+from resonate.errors import DecodeError, ExecutionStopped, FunctionNotFound, ResonateStoreError, StorageUnusable
 from resonate.execution.call import Call
 from resonate.execution.records import CALL_TAG, KEY_TAG, split
 from resonate.options import Options
@@ -32,6 +32,7 @@ from resonate.registry import Registry
 from resonate.retry_policies import from_wire
 from resonate.signatures import Signature, describe
 from resonate.values import decode_call, encode_error, retype
+from resonate.worker import observer as events
 from resonate.worker.held import Held
 from resonate.worker.missing import Missing
 
@@ -52,7 +53,10 @@ PAUSES: Final = 10_000
 
 AGAIN_FIRST: Final = 0.1
 AGAIN_MAX: Final = 5.0
-"""Seconds before tasks that could not be acquired, since the service was out of reach, are tried again; they double."""
+"""Seconds before what the service was out of reach for is tried again; they double."""
+
+MENDED_MAX: Final = 60.0
+"""The same, at most, where somebody has to mend something first, such as rights in a database."""
 
 _LOG: Final = logging.getLogger("resonate.worker")
 
@@ -64,6 +68,8 @@ class Intake:
         self._worker = worker
         self._scheduled = False
         self._starved = False
+        self._again = AGAIN_FIRST
+        self._trying = False
         self._ignored: set[str] = set()
         self._pauses: OrderedDict[str, float] = OrderedDict()
         network = worker.network
@@ -102,14 +108,16 @@ class Intake:
             self._ignored.clear()
             self.wake()
 
-    def acquired(self, answer: Response, options: Options | None = None) -> Held | None:
-        """Take charge of a freshly acquired task; None if it cannot run here."""
+    def acquired(self, answer: Response, asked: float, options: Options | None = None) -> Held | None:
+        """Take charge of a freshly acquired task, which was asked for at `asked`; None if it cannot run here."""
         promise, task = answer.promise, answer.task
         assert promise is not None
         assert task is not None
+        how = events.BEGUN
         if options is None:  # whoever waits for it in this process may have asked for more than the record keeps
             waiting = self._worker.watch.completions.get(promise.id)
             options = waiting.options if waiting is not None and waiting.options != _DEFAULT else None
+            how = events.ACQUIRED
         try:
             root = root_call(promise, self._worker.registry, options)
         except FunctionNotFound as error:
@@ -119,37 +127,70 @@ class Intake:
         except (DecodeError, TypeError) as error:
             self.reject(promise.id, task.version, error)
             return None
-        return self._worker.hold(promise, task.version, answer.preload, root, complete=not answer.partial)
+        if task.version > 1 or answer.preload:
+            how = events.REPLAYED
+        return self._worker.hold(
+            promise, task.version, answer.preload, root, complete=not answer.partial, how=how, asked=asked
+        )
 
     def _take(self) -> None:
         self._scheduled = False
         worker = self._worker
         self._starved = True  # until we know better: whoever makes room in between then wakes us
-        room = max(0, worker.max_concurrent - len(worker.held) + worker.pool.standing)
-        limit = min(room, AT_ONCE, max(1, worker.pool.limit * 4 - worker.pool.backlog()))
+        wanted = min(AT_ONCE, max(1, worker.pool.limit * 4 - worker.pool.backlog()))
+        limit = worker.room.keep(wanted, beyond=worker.pool.standing)
         try:
             messages = worker.network.take(AT_ONCE, self._ignored, limit)
         except ResonateStoreError as error:
-            _LOG.warning("messages could not be taken, trying again in %g s: %s", AGAIN_FIRST, error)
-            worker.later(AGAIN_FIRST, self.wake)
+            self._starved = False  # or the places that are given back would have us try again at once
+            worker.room.give_back(limit)
+            self._failed(error)
             return
+        self._again = AGAIN_FIRST
         offers: list[Execute] = []
         for message in messages:
             if type(message) is Execute:
                 offers.append(message)
             else:
                 worker.watch.heard(message.promise)  # type: ignore[union-attr]
-        if len(offers) < room:
+        if len(offers) < limit or limit == wanted:
             self._starved = False
             if len(offers) == limit or len(messages) == AT_ONCE:
                 self.wake()
-        if offers and not worker.stopped:
+        worker.room.give_back(limit - len(offers))
+        if offers:
             self._acquire(offers)
 
-    def _acquire(self, offers: list[Execute], pause: float = AGAIN_FIRST) -> None:
-        worker = self._worker
-        if worker.stopped:
+    def _failed(self, error: ResonateStoreError) -> None:
+        """Messages could not be taken: try again after a pause, twice as long each time."""
+        if self._trying:  # woken in between by something else; one chain of pauses is enough
             return
+        self._trying = True
+        most = MENDED_MAX if isinstance(error, StorageUnusable) else AGAIN_MAX
+        pause = min(self._again, most)
+        self._again = min(pause * 2, most)
+        _LOG.warning("messages could not be taken, trying again in %g s: %s", pause, error)
+        self._worker.later(pause, self._try_again)
+
+    def _try_again(self) -> None:
+        self._trying = False
+        self.wake()
+
+    def _acquire(self, offers: list[Execute], pause: float = AGAIN_FIRST) -> None:
+        """Acquire the tasks that are offered, for which places are kept, and have them driven."""
+        worker = self._worker
+        ready = self._tried(offers, pause) if not worker.stopped else []
+        if ready is None:
+            return
+        worker.room.give_back(len(offers))
+        for held in ready[1:]:
+            worker.submit(held)
+        if ready:  # on this very thread: another would have to be woken
+            worker.threads.drive(ready[0])
+
+    def _tried(self, offers: list[Execute], pause: float) -> list[Held] | None:
+        """Acquire tasks: what is to be driven on threads; None if that is to be tried again."""
+        worker = self._worker
         requests: list[Request] = []
         plan: list[tuple[Execute, Held | None, int]] = []
         for offer in offers:
@@ -158,6 +199,7 @@ class Intake:
             reads = list(held.execution.awaited) if held is not None and len(held.execution.awaited) <= FEW else []
             requests.extend(PromiseGet(id) for id in reads)
             plan.append((offer, held, len(reads)))
+        asked = worker.clock()
         try:
             answers = worker.network.send(requests)
         except ResonateStoreError as error:
@@ -165,19 +207,27 @@ class Intake:
             _LOG.warning("%d tasks (%s) could not be acquired, trying again: %s", len(offers), ids, error)
             again = partial(self._acquire, offers, min(pause * 2, AGAIN_MAX))
             worker.later(pause, lambda: worker.pool.submit(again))
-            return
+            return None
         at = 0
+        ready: list[Held] = []
         for offer, held, count in plan:
             answer, read = answers[at], answers[at + 1 : at + 1 + count]
             at += 1 + count
             if answer.status != 200:
                 continue
             try:
-                self._go_on(answer, held, read)
+                going = self._go_on(answer, asked, held, read)
             except ResonateStoreError as error:  # the others have been acquired too, and are to run
                 _LOG.warning("%s was acquired and could not be begun, its lease runs out: %s", offer.id, error)
+                continue
+            if going is not None and going.execution.starting:
+                worker.loop.pump(going)
+            elif going is not None:
+                ready.append(going)
+        return ready
 
-    def _go_on(self, answer: Response, held: Held | None, read: list[Response]) -> None:
+    def _go_on(self, answer: Response, asked: float, held: Held | None, read: list[Response]) -> Held | None:
+        """What is to be driven after a task was acquired; None if that cannot be."""
         worker = self._worker
         promise, task = answer.promise, answer.task
         assert promise is not None
@@ -186,30 +236,24 @@ class Intake:
         if stale is not None and held is None:
             worker.stop_execution(stale, ExecutionStopped(f"{promise.id}: the lease was lost and has been taken again"))
         try:
-            in_place = held is not None and self._in_place(held, task.version, answer, read)
+            in_place = held is not None and self._in_place(held, task.version, answer, asked, read)
         except ResonateStoreError as error:  # it is held, and does not know what it has waited for
             assert held is not None
-            worker.abandon(held, error)
-            return
+            worker.endings.abandon(held, error)
+            return None
         if held is not None and not in_place:
             worker.stop_execution(held, ExecutionStopped(f"{promise.id} was run elsewhere in between; replaying it"))
             worker.network.send([TaskRelease(promise.id, task.version)])
-            return
-        if held is None:
-            held = self.acquired(answer)
-        if held is not None:
-            if held.execution.starting:
-                worker.loop.pump(held)
-            else:
-                worker.submit(held)
+            return None
+        return self.acquired(answer, asked) if held is None else held
 
-    def _in_place(self, held: Held, version: int, answer: Response, read: list[Response]) -> bool:
+    def _in_place(self, held: Held, version: int, answer: Response, asked: float, read: list[Response]) -> bool:
         """Wake a warm execution, if nobody else ran in between."""
         execution = held.execution
         with held.writing:
             if version != execution.version + 1 or not held.suspended or execution.stop is not None:
                 return False
-            self._worker.rewarm(held, version)
+            self._worker.rewarm(held, version, asked)
             if not read:
                 ids = list(answer.resumed) or list(execution.awaited)
                 read = self._worker.network.send([PromiseGet(id) for id in ids])

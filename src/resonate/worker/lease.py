@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-from resonate.protocol.requests import Request, TaskHeartbeat, TaskRef
+from resonate.protocol.requests import TaskHeartbeat, TaskRef
 
 _LOG: Final = logging.getLogger("resonate.worker")
 
@@ -27,7 +27,7 @@ class Leases:
     """
 
     def __init__(
-        self, pid: str, ttl_ms: int, send: Callable[[list[Request]], object], beat: Callable[[list[str]], None]
+        self, pid: str, ttl_ms: int, send: Callable[[TaskHeartbeat], object], beat: Callable[[list[str]], None]
     ) -> None:
         self.pid = pid
         self.ttl_ms = ttl_ms
@@ -69,7 +69,7 @@ class Leases:
             if not held:
                 continue
             try:
-                self._send([TaskHeartbeat(self.pid, tuple(TaskRef(id, version) for id, version in held))])
+                self._send(TaskHeartbeat(self.pid, tuple(TaskRef(id, version) for id, version in held)))
                 self._beat([id for id, _ in held])
             except Exception as error:
                 _LOG.warning(

@@ -75,11 +75,11 @@ class Loop:
             )
         return loop
 
-    def bind(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Run async functions on `loop` from now on; the binding never moves."""
+    def bind(self, loop: asyncio.AbstractEventLoop, thread: int) -> None:
+        """Run async functions on `loop`, which runs on `thread`, from now on; the binding never moves."""
         with self._lock:
             if self._loop is None:
-                self._adopt(loop, threading.get_ident())
+                self._adopt(loop, thread)
 
     def bound_to(self, loop: asyncio.AbstractEventLoop | None) -> bool:
         """Whether this client's functions run on that very loop."""
@@ -144,17 +144,14 @@ class Loop:
             self.loop.call_soon(self._guarded, track.held, self._deliver, track)
 
     def publish(self, held: Held) -> None:
-        """Make what is queued durable now, where that does not block the loop."""
-        if self._worker.network.inline:
-            self._worker.flush(held)
-        else:
-            self._worker.pool.submit(lambda: self._worker.flush(held))
+        """Make what is queued durable before anything else happens, whatever that waits for; or stop the execution."""
+        self._worker.flush(held)
 
     def _guarded(self, held: Held, job: Callable[[Any], None], arg: Any) -> None:
         try:
             job(arg)
         except Exception as error:
-            self._worker.abandon(held, error)
+            self._worker.endings.abandon(held, error)
 
     def abandon(self, track: Track) -> None:
         """Leave a stopped function that catches its stop again and again where it is."""
@@ -179,10 +176,17 @@ class Loop:
                 self._worker.pool.submit(lambda: self._flush_then_turn(held))
                 return
             self._worker.flush(held)
+        if execution.starting and self._worker.clock() >= held.leased_until:
+            if not self._worker.network.inline:
+                self._worker.pool.submit(lambda: self._ask_then_turn(held))
+                return
+            self._worker.tenure.leased(held)
         with held.lock:
             starting, execution.starting = execution.starting, []
             arrivals, execution.arrivals = execution.arrivals, []
             execution.running += len(starting)
+            if execution.unwritten and arrivals:
+                execution.pressing = True  # they are about to be seen
             for pending, child in arrivals:
                 track = pending.track
                 track.inbox.append((pending, child))
@@ -209,6 +213,10 @@ class Loop:
         self._worker.flush(held)
         self.pump(held)
 
+    def _ask_then_turn(self, held: Held) -> None:
+        if self._worker.tenure.leased(held):
+            self.pump(held)
+
     def _share(self, held: Held) -> None:
         """Let threads have what is theirs; close the round if nothing is left to run."""
         execution = held.execution
@@ -227,6 +235,7 @@ class Loop:
         track = Track(self, held, call)
         call.track = track
         call.context = self._make_context(held.execution, call)
+        call.started_at = held.execution.now()
         if held.tracks is None:
             held.tracks = []
         held.tracks.append(track)
@@ -234,6 +243,8 @@ class Loop:
         context = contextvars.copy_context()
         context.run(lineage.CURRENT.set, track.lineage)
         context.run(AWAITING.set, track)
+        if self._worker.observer is not None:
+            self._worker.observer.attempt_began(held.execution, call)
         task = loop.create_task(self._run(track), context=context, name=call.id)
         track.lineage.task = task
         track.add(task, track.lineage)
@@ -243,12 +254,12 @@ class Loop:
         try:
             outcome = await self._call(track)
         except (KeyboardInterrupt, SystemExit) as event:
-            self._worker.interrupted(held, event)
+            self._worker.endings.interrupted(held, event)
             raise
         try:
             self._end(track, outcome)
         except Exception as error:
-            self._worker.abandon(held, error)
+            self._worker.endings.abandon(held, error)
 
     def _end(self, track: Track, outcome: Outcome) -> None:
         held, call = track.held, track.call
@@ -258,10 +269,13 @@ class Loop:
         self._tracks.discard(track)
         if held.tracks is not None and track in held.tracks:
             held.tracks.remove(track)
+        if concluded is not None:
+            self._worker.attempt_ended(held.execution, call, outcome, concluded)
         if type(concluded) is float:
-            self._worker.retrying(held, call, concluded)
+            self._worker.retrying(call, concluded, outcome)
         with held.lock:
-            if track.resting:
+            if track.resting:  # something that is no durable call has woken it
+                track.resting = False  # what arrives for it from now on wakes nobody
                 held.execution.running += 1
             if type(concluded) is float:
                 if held.execution.backoff(call, concluded):
@@ -275,17 +289,18 @@ class Loop:
         assert call.func is not None
         outcome: Outcome
         try:
-            outcome = Returned(await call.func(call.context, *call.args, **(call.kwargs or {})))
+            with self._worker.surroundings(call):
+                outcome = Returned(await call.func(call.context, *call.args, **(call.kwargs or {})))
         except (KeyboardInterrupt, SystemExit):
             raise
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if call.stop is None and task is not None and task.cancelling():
-                self._worker.interrupted(track.held, error)
+                self._worker.endings.interrupted(track.held, error)
             outcome = Raised(error)  # not asked for by anybody: an error of the function like any other
         except ExecutionStopped as error:
             if call.stop is None:
-                self._worker.interrupted(track.held, error)
+                self._worker.endings.interrupted(track.held, error)
             return NOTHING
         except BaseException as error:
             outcome = Raised(error)
@@ -296,7 +311,7 @@ class Loop:
             await track.join()
         except asyncio.CancelledError as error:
             if call.stop is None:
-                self._worker.interrupted(track.held, error)
+                self._worker.endings.interrupted(track.held, error)
             return NOTHING
         return outcome
 
@@ -337,20 +352,37 @@ class Loop:
 
     def _look(self, track: Track) -> None:
         track.looking = False
-        if track.resting or track.inbox or track not in self._tracks:
+        if track.resting or track.inbox or track.handing or track not in self._tracks:
             return
         if track.unstarted or track.runnable():
             self.look(track)
             return
-        if not track.quiescent():
-            return
         held = track.held
+        if not track.quiescent():
+            self._tend(held)
+            return
         with held.lock:
             if any(pending.track is track for pending, _ in held.execution.arrivals):
                 return
             track.resting = True
             held.execution.running -= 1
         self._share(held)
+
+    def _tend(self, held: Held) -> None:
+        """Code of `held` waits for something that is no durable call, so it is not suspended to hear of the others."""
+        with held.lock:
+            if held.tended or held.suspended or not self._worker.unheard(held):
+                return
+            held.tended = True
+
+        def tend() -> None:
+            held.tended = False
+            self._worker.tend(held)
+
+        if self._worker.network.inline:
+            tend()
+        else:
+            self._worker.pool.submit(tend)
 
     def _look_around(self) -> None:
         self._turned_at = time.monotonic()

@@ -127,9 +127,11 @@ class Missing:
         self._left.pop(id, None)
 
     def registered(self) -> None:
-        """A function was registered: whatever is still missing is said again."""
+        """A function was registered: the tasks that were left alone are looked at again.
+
+        What is still missing is said no sooner for it: a program may register many functions after its start.
+        """
         self._left.clear()
-        self._kinds.clear()
 
     def _pause(self, id: str, why: str, now: float) -> float:
         known = self._left.pop(id, None)

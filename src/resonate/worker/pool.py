@@ -109,6 +109,8 @@ class Pool:
                 return
             try:
                 job()
+            except (KeyboardInterrupt, SystemExit):
+                pass  # of user code, told of where its id is known; a thread is not the process
             except BaseException:
                 _LOG.exception("a worker thread goes on after an unexpected error")
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 from resonate.errors import ResonateError
 from resonate.execution.records import CALL_TAG, split
+from resonate.protocol.descent import descend
 from resonate.protocol.records import ACQUIRED, ORIGIN, PENDING, SCOPE, SUSPENDED, Promise
-from resonate.protocol.requests import PromiseGet, PromiseSearch, Response, TaskGet
+from resonate.protocol.requests import PromiseGet, Response, TaskGet
 from resonate.worker.missing import group_of, which
 
 if TYPE_CHECKING:
@@ -43,9 +44,11 @@ def _look(worker: Worker, id: str) -> str:
     read, asked = worker.network.send([PromiseGet(id), TaskGet(id)])
     if read.promise is None or asked.task is None or asked.task.state != SUSPENDED:
         return _of(worker, read, asked)
-    below = PromiseSearch("pending", {ORIGIN: read.promise.tags.get(ORIGIN, id), SCOPE: "global"}, SHOWN + 2)
-    found = worker.network.send([below])[0].promises or ()
-    awaited = [promise for promise in found if promise.id != id]
+    awaited: list[Promise] = []
+    for page in descend(worker.network.send, read.promise.tags.get(ORIGIN, id)):
+        awaited += [promise for promise in page if promise.id != id and _is_awaited(promise)]
+        if len(awaited) > SHOWN:
+            break
     shown = awaited[:SHOWN]
     tasks = worker.network.send([TaskGet(promise.id) for promise in shown])
     parts = []
@@ -54,6 +57,10 @@ def _look(worker: Worker, id: str) -> str:
         parts.append(f"{promise.id} ({text})" if text else promise.id)
     more = " and others" if len(awaited) > SHOWN else ""
     return f"it waits for {', '.join(parts)}{more}" if parts else ""
+
+
+def _is_awaited(promise: Promise) -> bool:
+    return promise.state == PENDING and promise.tags.get(SCOPE) == "global"
 
 
 def _of(worker: Worker, read: Response, asked: Response) -> str:

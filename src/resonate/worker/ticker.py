@@ -93,7 +93,9 @@ class Ticker:
                 else:
                     beat = False
             if beat:
-                self._beating = LINGER if self._guarded(self._pulse) else self._beating - 1
+                self._beating -= 1  # first: whoever calls `watch` after the pulse has looked finds it so
+                if self._guarded(self._pulse):
+                    self._beating = LINGER
             for job in jobs:
                 self._guarded(job)
 

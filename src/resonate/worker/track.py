@@ -8,7 +8,9 @@ failing `TaskGroup` does depends on that order (design 7, "Order of outcomes is 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Sequence
+from contextlib import suppress
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from resonate.errors import NonDeterminismError, UsageError
@@ -57,10 +59,16 @@ class Pending(asyncio.Future[Any], Yieldable):
 
     @property
     def id(self) -> Id:
-        """The id of the call; for `ctx.promise()` it is durable when you have it."""
+        """The id of the call; for `ctx.promise()` it is durable when you have it.
+
+        Whoever is told of it may settle the promise at once, so reading it stores the promise
+        first; where state is not in memory the loop waits for that one commit.
+        """
         if type(self.item) is Latent:
             self.track.start()
             self.track.loop.publish(self.track.held)
+            if self.track.held.execution.stop is not None:
+                raise self.track.held.execution.stop
         return Id(self.item.id)
 
     def options(self, **given: Any) -> Pending:
@@ -81,7 +89,10 @@ class Pending(asyncio.Future[Any], Yieldable):
 
     def add_done_callback(self, fn: Any, *, context: Any = None) -> None:
         super().add_done_callback(fn, context=context)
-        self.track.loop.look(self.track)
+        if self.done():
+            self.track.handed()
+        else:
+            self.track.loop.look(self.track)
 
     def arrive(self, outcome: Outcome) -> None:
         """Hand the outcome to whoever awaits this."""
@@ -94,9 +105,11 @@ class Pending(asyncio.Future[Any], Yieldable):
                 error.__cause__ = cause
             self.set_exception(error.with_traceback(None))
             self._log_traceback = False  # a failure that nobody awaits is dropped
-            return
-        value = outcome.value  # type: ignore[union-attr]
-        self.set_result(Id(value.id) if type(self.item) is Detached else value)
+        else:
+            value = outcome.value  # type: ignore[union-attr]
+            self.set_result(Id(value.id) if type(self.item) is Detached else value)
+        if self.track.open or len(self.track.tasks) > 1:
+            self.track.handed()
 
 
 class Track:
@@ -114,6 +127,8 @@ class Track:
         self.resting = False
         self.looking = False
         self.delivering = False
+        self.handing = 0
+        """Outcomes of which those who wait have yet to be told by asyncio."""
         self.put_off = 0
 
     # ---- the function's side ---------------------------------------------------------------
@@ -149,8 +164,11 @@ class Track:
     def start(self) -> None:
         """Begin all calls made since the last time, in the order they were made."""
         waiting, self.unstarted = self.unstarted, []
-        for pending in waiting:
-            self._begin(pending)
+        told = [(pending, outcome) for pending in waiting if (outcome := self._begin(pending)) is not None]
+        if self.held.execution.urgent and any(type(pending.item) is Detached for pending, _ in told):
+            self.loop.publish(self.held)  # whoever is given the id may ask for it at once
+        for pending, outcome in told:
+            pending.arrive(outcome)
         if waiting:
             self.loop.turn(self.held)
 
@@ -177,7 +195,7 @@ class Track:
 
     def runnable(self) -> bool:
         """Whether some task of the function has something to run right now."""
-        return any((waiter := _waits_for(task)) is None or waiter.done() for task in self.tasks)
+        return bool(self.handing) or any((waiter := _waits_for(task)) is None or waiter.done() for task in self.tasks)
 
     def quiescent(self) -> bool:
         """Whether every task waits for durable calls only, directly or through others."""
@@ -188,10 +206,9 @@ class Track:
                 return False
             if waiter not in self.open and waiter not in self.tasks:
                 foreign.append(waiter)
-        if not foreign:
-            return not self._limited()
-        woken = set(self._woken())
-        return all(waiter in woken for waiter in foreign) and not self._limited()
+        if self._limited(foreign):
+            return False
+        return not foreign or self._durable(foreign)
 
     def take(self) -> tuple[Pending, Call]:
         """The next outcome to hand over: in the recorded order, else in order of arrival."""
@@ -199,13 +216,22 @@ class Track:
         at = records.seen_first(self.call, [call for _, call in self.inbox]) if records is not None else 0
         return self.inbox.pop(at)
 
+    def handed(self) -> None:
+        """An outcome has come: whoever waits for it among others is woken by callbacks that asyncio has yet to run."""
+        self.handing += 1
+        self.loop.loop.call_soon(self._told)
+
+    def _told(self) -> None:
+        self.handing -= 1
+        self.loop.look(self)
+
     def fail(self, reason: BaseException) -> None:
         """Raise `reason` in every task of the function."""
         for pending in self.unstarted + list(self.open):
             if not pending.done():
                 pending.arrive(Raised(reason))
         self.unstarted.clear()
-        woken = set(self._woken())
+        woken = self._woken()
         self.open.clear()
         for task in list(self.tasks):
             waiter = _waits_for(task)
@@ -217,10 +243,11 @@ class Track:
             ):
                 task.cancel()
 
-    def _begin(self, pending: Pending) -> None:
+    def _begin(self, pending: Pending) -> Outcome | None:
+        """Begin one call; its outcome, if that is known at once."""
         pending.started = True
         if pending.done():  # cancelled before it began
-            return
+            return None
         execution = self.held.execution
         item = pending.item
         if self.resting and self.held.suspended:
@@ -230,41 +257,56 @@ class Track:
                 child = execution.begin(self.call, item)
             except NonDeterminismError:  # the execution is halted: its code is closed, never told
                 self.open.add(pending)
-                return
+                return None
             except BaseException as error:  # also the reason for which the function has been stopped
-                outcome: Outcome | None = Raised(error)
                 if self.call.stop is not None and swallowed(self.call):
                     self.loop.abandon(self)
-                    return  # it waits for this one for ever
-            else:
-                pending.call = child
-                outcome = None
-                if type(item) in begin.GIVES_PROMISE and child.kind != LATENT:
-                    outcome = execution.promise_of(child)
-                else:
-                    self.open.add(pending)
-                    execution.attend(pending, child)
-        if outcome is not None:
-            pending.arrive(outcome)
+                    return None  # it waits for this one for ever
+                return Raised(error)
+            pending.call = child
+            if type(item) in begin.GIVES_PROMISE and child.kind != LATENT:
+                return execution.promise_of(child)
+            self.open.add(pending)
+            execution.attend(pending, child)
+            return None
 
-    def _limited(self) -> bool:
-        """Whether an `asyncio.timeout` is about to interrupt one of the tasks."""
-        for timer in getattr(self.loop.loop, "_scheduled", ()):
-            if not timer.cancelled():
-                limit = getattr(timer._callback, "__self__", None)
-                if isinstance(limit, asyncio.Timeout) and limit._task in self.tasks:  # type: ignore[attr-defined]
-                    return True
+    def _limited(self, waiters: Sequence[Any]) -> bool:
+        """Whether a timer is about to interrupt one of the tasks: `asyncio.timeout`, or that of `asyncio.wait`."""
+        loop = self.loop.loop
+        for timer in chain(getattr(loop, "_scheduled", ()), getattr(loop, "_ready", ())):  # to come, or just passed
+            if timer.cancelled():
+                continue
+            limit = getattr(timer._callback, "__self__", None)
+            if isinstance(limit, asyncio.Timeout) and limit._task in self.tasks:  # type: ignore[attr-defined]
+                return True
+            if any(given is waiter for given in timer._args for waiter in waiters):
+                return True
         return False
 
-    def _woken(self) -> Iterator[Any]:
-        """The futures that our own open calls and tasks complete when they end."""
-        for source in [*self.open, *self.tasks]:
+    def _durable(self, waiters: Sequence[Any]) -> bool:
+        """Whether asyncio's combinators complete `waiters` when our calls and tasks end, and wait for nothing else."""
+        ours = self._woken()
+        if not all(waiter in ours for waiter in waiters):
+            return False
+        heard: dict[Any, int] = {}
+        for source in ours:
             for callback, _ in source._callbacks or ():
-                for seen in _referred(callback):
-                    if isinstance(seen, asyncio.Future):
-                        yield seen
-                    elif isinstance(seen, asyncio.Queue):
-                        yield from seen._getters  # type: ignore[attr-defined]
+                heard[callback] = heard.get(callback, 0) + 1
+        return not any(_hears_others(callback, count, ours) for callback, count in heard.items())
+
+    def _woken(self) -> set[Any]:
+        """Our open calls and tasks, and the futures that are completed when these end, or those, and so on."""
+        found: set[Any] = {*self.open, *self.tasks}
+        left = list(found)
+        while left:
+            for callback, _ in left.pop()._callbacks or ():
+                for seen in _referred(callback).values():
+                    futures = seen._getters if isinstance(seen, asyncio.Queue) else (seen,)  # type: ignore[attr-defined]
+                    for future in futures:
+                        if isinstance(future, asyncio.Future) and future not in found:
+                            found.add(future)
+                            left.append(future)
+        return found
 
     def _gone(self, task: asyncio.Task[Any]) -> None:
         self.tasks.pop(task, None)
@@ -276,14 +318,27 @@ def _waits_for(task: asyncio.Task[Any]) -> Any:
     return task._fut_waiter  # type: ignore[attr-defined]
 
 
-def _referred(callback: Any) -> Iterator[Any]:
-    """What a done-callback of asyncio's combinators refers to (3.11 to 3.13)."""
-    for cell in getattr(callback, "__closure__", None) or ():
-        yield cell.cell_contents
+def _referred(callback: Any) -> dict[str, Any]:
+    """What a done-callback of asyncio's combinators refers to, by the names these have for it (3.11 to 3.13)."""
+    found: dict[str, Any] = {}
+    code = getattr(callback, "__code__", None)
+    for name, cell in zip(code.co_freevars if code else (), getattr(callback, "__closure__", None) or (), strict=False):
+        with suppress(ValueError):  # not set yet
+            found[name] = cell.cell_contents
     owner = getattr(callback, "__self__", None)
-    if owner is not None:  # TaskGroup and, since 3.13, as_completed
-        yield getattr(owner, "_on_completed_fut", None)
-        yield getattr(owner, "_done", None)
+    for name in ("_on_completed_fut", "_done", "_todo"):  # TaskGroup and, since 3.13, as_completed
+        if owner is not None and (seen := getattr(owner, name, None)) is not None:
+            found[name] = seen
+    return found
+
+
+def _hears_others(callback: Any, count: int, ours: set[Any]) -> bool:
+    """Whether one of asyncio's combinators, which hears of `count` of `ours` by `callback`, waits for others too."""
+    seen = _referred(callback)
+    if "counter" in seen:  # of `asyncio.wait`: how many are left
+        return bool(seen["counter"] > count)
+    left = seen.get("todo") or seen.get("_todo") or seen.get("children") or ()
+    return any(not source.done() and source not in ours for source in left)
 
 
 __all__ = ["Id", "Pending", "Promise", "Track"]

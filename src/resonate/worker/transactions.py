@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from resonate.errors import ResonateStoreError, UsageError
+from resonate.errors import ResonateStoreError
 from resonate.execution.call import Call
 from resonate.execution.concluding import conclude
 from resonate.execution.coroutine import NOTHING, Outcome, Raised, Returned
@@ -41,11 +41,11 @@ class _Undone(Exception):
 class _Work:
     """What happens inside the transaction: the step's code, and what is to be written of it."""
 
-    def __init__(self, held: Held, call: Call, make_context: Callable[[Execution, Call], Any], exclusive: bool) -> None:
+    def __init__(self, worker: Worker, held: Held, call: Call, make_context: Callable[[Execution, Call], Any]) -> None:
+        self._worker = worker
         self._make_context = make_context
         self.batch: list[Request] = []
-        self.exclusive = exclusive
-        """Whether nobody else can write meanwhile."""
+        self.outcome: Outcome = NOTHING
         self._held = held
         self._call = call
 
@@ -53,14 +53,18 @@ class _Work:
         call = self._call
         assert call.func is not None
         call.context = self._make_context(self._held.execution, call)
+        call.started_at = self._held.execution.now()
+        observer = self._worker.observer
+        if observer is not None:
+            observer.attempt_began(self._held.execution, call)
         began = time.monotonic()
         try:
-            with session_over(connection, call.func) as lent:
+            with session_over(connection, call.func) as lent, self._worker.surroundings(call):
                 value = call.func(lent, *call.args, **(call.kwargs or {}))
         except Exception as error:
             raise _Undone(Raised(error)) from error
         took = time.monotonic() - began
-        if took > SLOW and self.exclusive:
+        if took > SLOW and self._worker.network.exclusive:  # nobody else can write meanwhile
             _LOG.warning(
                 "%s held the storage's write lock for %d ms; do what is slow in a step before ctx.transaction",
                 call.id,
@@ -70,7 +74,8 @@ class _Work:
 
     def _record(self, value: Any) -> Sequence[Request]:
         call, execution = self._call, self._held.execution
-        settled = conclude(call, Returned(value), execution.now)
+        self.outcome = Returned(value)
+        settled = conclude(call, self.outcome, execution.now)
         assert type(settled) is not float, "a value is never tried again"
         if settled.state != RESOLVED:  # type: ignore[union-attr]
             raise _Undone(settled.outcome)  # type: ignore[union-attr]
@@ -94,21 +99,25 @@ def transact(worker: Worker, held: Held, call: Call, make_context: Callable[[Exe
     execution = held.execution
     if call.stop is not None or call.done or execution.stop is not None:
         return NOTHING
-    work = _Work(held, call, make_context, worker.network.exclusive)
+    work = _Work(worker, held, call, make_context)
     with held.writing:  # nobody writes for this execution meanwhile: what they queue stays in order
         try:
             answers = worker.network.transact(work, worker.ttl_ms / 1000 * SHARE)
         except _Undone as undone:
             return undone.outcome
-        except UsageError as error:
-            return Raised(error)
         except ResonateStoreError as error:
-            worker.abandon(held, error)
+            worker.endings.abandon(held, error)
             return NOTHING
+        except Exception as error:  # a misuse, or what the database refuses of the step's changes
+            if work.outcome is not NOTHING:  # too late: the execution has gone on from its result
+                raise
+            return Raised(error)
         whole = chain.whole(work.batch, answers)
         if whole:
             with held.lock:
                 execution.answered(work.batch, answers)
-    if not whole:
-        worker.broken(held, LOST if answers[-1].status in (404, 409) else DIVERGED, answers[-1])
+    if whole:
+        worker.attempt_ended(execution, call, work.outcome, None)
+    else:
+        worker.endings.broken(held, LOST if answers[-1].status in (404, 409) else DIVERGED, answers[-1])
     return None

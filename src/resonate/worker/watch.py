@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 from resonate.errors import DecodeError, ExecutionHalted, ResonateShutdownError, ResonateStoreError, StorageUnusable
 from resonate.execution.call import outcome_of
 from resonate.execution.coroutine import Outcome, Raised
-from resonate.execution.records import HALT_TAG
+from resonate.execution.records import HALT_TAG, halt_notes
 from resonate.options import Options
-from resonate.protocol.records import HALTED, PARENT, PENDING, Promise
-from resonate.protocol.requests import PromiseGet, PromiseRegisterListener, PromiseSearch, TaskGet
+from resonate.protocol.records import HALTED, PENDING, Promise
+from resonate.protocol.requests import PromiseGet, PromiseRegisterListener, TaskGet
 from resonate.worker.held import Completion, Held
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ REFRESH_EMBEDDED: Final = 5.0
 
 REFRESH_REMOTE: Final = 60.0
 """The same, where each look is a request over a network."""
+
+REFRESH_ALONE: Final = 3600.0
+"""Seconds between two looks at what was suspended here, at most, where no other process can halt it; they double."""
 
 POLL_FIRST: Final = 0.05
 POLL_MAX: Final = 5.0
@@ -46,6 +49,8 @@ class Watch:
         self._remote: dict[str, Completion] = {}
         self._uncommitted: set[Completion] = set()
         self._refreshed = 0.0
+        self._looking = False
+        self._pause = REFRESH_EMBEDDED
 
     @property
     def busy(self) -> bool:
@@ -122,8 +127,13 @@ class Watch:
         first = self.completions.setdefault(completion.id, completion)
         if first is completion:
             self.listen(completion)
-        else:
-            first.when_done(lambda: completion.complete(first.outcome))  # type: ignore[arg-type]
+            return
+
+        def follow() -> None:
+            completion.halted = first.halted
+            completion.complete(first.outcome)  # type: ignore[arg-type]
+
+        first.when_done(follow)
 
     def again(self, id: str) -> None:
         """Our own execution of `id` is over without a result: wait for somebody else's."""
@@ -154,7 +164,7 @@ class Watch:
                 self._worker.submit(held)
                 if held.execution.arrivals:
                     self._worker.loop.pump(held)
-        self._worker.settled_elsewhere(promise)
+        self._worker.endings.settled_elsewhere(promise)
 
     def settled(self, promise: Promise) -> None:
         """The promise is settled: complete whoever waits for it."""
@@ -163,10 +173,11 @@ class Watch:
         if completion is not None and completion.outcome is None:
             completion.complete(outcome_of(promise, completion.returns, completion.options))
 
-    def completed(self, id: str, outcome: Outcome) -> None:
-        """Our own execution of `id` ended with `outcome`."""
+    def completed(self, id: str, outcome: Outcome, *, halted: bool = False) -> None:
+        """Our own execution of `id` ended with `outcome`, or was halted with it."""
         completion = self.completions.pop(id, None)
         if completion is not None:
+            completion.halted = halted
             completion.complete(outcome)
             if self._remote:
                 self._remote.pop(id, None)
@@ -181,8 +192,7 @@ class Watch:
 
     def refresh(self, now: float) -> None:
         """Look at what we wait for now and then: messages may be lost, tasks may be halted."""
-        interval = REFRESH_EMBEDDED if self._worker.network.near else REFRESH_REMOTE
-        if not self._remote or now - self._refreshed < interval:
+        if not self._remote or now - self._refreshed < self._interval:
             return
         self._refreshed = now
         waiting = list(self._remote)
@@ -195,9 +205,43 @@ class Watch:
         except ResonateStoreError as error:
             _LOG.warning("what %d callers wait for cannot be looked at, trying again later: %s", len(waiting), error)
 
+    @property
+    def _interval(self) -> float:
+        """Seconds between two looks, at first."""
+        return REFRESH_EMBEDDED if self._worker.network.near else REFRESH_REMOTE
+
+    def suspended(self) -> None:
+        """An execution that somebody here waits for is suspended: it may go on, end or be halted in another process.
+
+        We hear of that by a message, which may be lost, so it is looked at now and then.
+        """
+        if not self._looking:
+            self._looking = True
+            self._pause = self._interval
+            self._worker.later(self._pause, self._look_elsewhere)
+
+    def _look_elsewhere(self) -> None:
+        self._looking = False
+        pause, waiting = self._pause, self._suspended()
+        if not waiting or self._worker.stopped:
+            return
+        try:
+            self._look(waiting)
+            self._check_halted([id for id in waiting if id in self.completions])
+        except ResonateStoreError as error:
+            _LOG.warning("what %d callers wait for cannot be looked at, trying again later: %s", len(waiting), error)
+        self._looking = True
+        most = REFRESH_ALONE if self._worker.network.inline else REFRESH_REMOTE
+        self._pause = min(most, pause * 2)  # those that sleep for weeks may be many
+        self._worker.later(self._pause, self._look_elsewhere)
+
+    def _suspended(self) -> list[str]:
+        """What is waited for here, and was suspended here."""
+        return [id for id in list(self.completions) if id in self._worker.warm]
+
     def renew(self) -> None:
         """Messages may have been lost: listen again to everything that is waited for, and hear what is settled."""
-        waiting = [*self._remote, *self.children]
+        waiting = [*self._remote, *self.children, *self._suspended()]
         if not waiting or self._worker.stopped:
             return
         try:
@@ -230,9 +274,10 @@ class Watch:
             if answer.task is None or answer.task.state != HALTED:
                 continue
             id = answer.task.id
-            notes = network.send([PromiseSearch(tags={PARENT: id}, limit=1000)])[0].promises or ()
-            reasons = [note.tags[HALT_TAG] for note in notes if HALT_TAG in note.tags]
-            self.completed(id, Raised(ExecutionHalted(id, reasons[-1] if reasons else "no reason given")))
+            notes = network.send([PromiseGet(note) for note in halt_notes(id, answer.task.version)])
+            reasons = [note.promise.tags[HALT_TAG] for note in notes if note.promise and HALT_TAG in note.promise.tags]
+            error = ExecutionHalted(id, reasons[-1] if reasons else "no reason given")
+            self.completed(id, Raised(error), halted=True)
 
     def _poll(self, completion: Completion, pause: float) -> None:
         def look() -> None:

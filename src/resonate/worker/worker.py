@@ -12,38 +12,38 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
 from resonate.errors import (
     ExecutionStopped,
-    ResonateCanceledError,
     ResonateShutdownError,
     ResonateStoreError,
 )
-from resonate.execution.call import Call
-from resonate.execution.coroutine import Raised
-from resonate.execution.execution import BLOCKED, DONE, LOST, OK, REFUSED, Execution
-from resonate.execution.records import HALT_TAG
+from resonate.execution.call import Call, Settled
+from resonate.execution.coroutine import Outcome, Raised
+from resonate.execution.elsewhere import pointers
+from resonate.execution.execution import BLOCKED, DONE, OK, Execution
 from resonate.network.base import Network
-from resonate.protocol.records import CANCELED, PENDING, Promise, Value
+from resonate.protocol.records import PENDING, Promise
 from resonate.protocol.requests import (
-    PromiseCreate,
     PromiseGet,
     PromiseRegisterListener,
     Request,
     Response,
-    TaskFence,
-    TaskHalt,
-    TaskRelease,
 )
 from resonate.registry import Registry
-from resonate.values import encode
+from resonate.worker import observer as events
+from resonate.worker import report
+from resonate.worker.endings import Endings
 from resonate.worker.held import Held
 from resonate.worker.intake import Intake
 from resonate.worker.lease import Leases
 from resonate.worker.loop import Loop
+from resonate.worker.observer import Observer, Observers
 from resonate.worker.pool import Pool
 from resonate.worker.room import Room
+from resonate.worker.tenure import Tenure
 from resonate.worker.threads import Threads
 from resonate.worker.ticker import PULSE, Ticker
 from resonate.worker.watch import Watch
@@ -54,14 +54,8 @@ WARM_LIMIT: Final = 50_000
 WARM_SPARE: Final = 500
 """How many are closed at once, so that choosing them is not done for each suspension."""
 
-SHOWN: Final = 5
-"""Ids that a log line names."""
-
-SOON: Final = 60.0
-"""Seconds: deadlines nearer than this have a timer, further ones are found by a sweep."""
-
-AFTER_FAILURE: Final = 0.1
-"""Seconds for which a task is left alone here after something failed that should not; they double each time."""
+UNBOUND: Final = 1 << 30
+"""Executions that a worker that was stopped has room for: whoever waits is to be told of the stop instead."""
 
 _LOG: Final = logging.getLogger("resonate.worker")
 
@@ -97,17 +91,19 @@ class Worker:
         self.held: dict[str, Held] = {}
         self.warm: OrderedDict[str, Held] = OrderedDict()
         self.stopped = False
+        self.observer: Observers | None = None
         self.pool = Pool("resonate-worker", threads)
         self.ticker = Ticker(clock, self._pulse)
-        self.leases = Leases(network.pid, ttl_ms, self._heartbeat, self._check_roots)
+        self.endings = Endings(self)
+        self.tenure = Tenure(self)
+        self.leases = Leases(network.pid, ttl_ms, self.tenure.heartbeat, self.tenure.check_roots)
         self.watch = Watch(self)
         self.threads = Threads(self, make_context)
         self.loop = Loop(self, make_context)
         self.clock = clock
         self.intake = Intake(self)
         self.pool.on_standing = self.intake.room
-        self.room = Room(lambda: self.full)
-        self._swept = 0.0
+        self.room = Room(self._places_left, self.intake.room)
 
     # ---- life --------------------------------------------------------------------------------
 
@@ -140,7 +136,7 @@ class Worker:
         self.watch.abandon(ResonateShutdownError(reason))  # a step that waits in result() could not end otherwise
         self.threads.drain(timeout)
         held_now = [*self.held.values(), *self.warm.values()]
-        self._release(*(held for held in held_now if not held.suspended))
+        self.endings.release(*(held for held in held_now if not held.suspended))
         for held in held_now:
             self.stop_execution(held, ExecutionStopped(f"{held.execution.id}: {reason}"))
         self.pool.stop(left())
@@ -150,28 +146,80 @@ class Worker:
         self.network.stop()
         self.watch.abandon(ResonateShutdownError(reason))
 
+    # ---- being watched ---------------------------------------------------------------------------
+
+    def observe(self, observer: Observer) -> None:
+        """Have `observer` told of what happens from now on."""
+        members = () if self.observer is None else self.observer.members
+        observer.attached(self.network.pid, self.network.group)
+        self.observer = Observers((*members, observer))
+
+    def attempt_ended(
+        self, execution: Execution, call: Call, outcome: Outcome, settled: Settled | float | None
+    ) -> None:
+        """The code of `call` has ended with `outcome`; seconds in `settled` are those until its next attempt."""
+        if self.observer is not None:
+            self.observer.attempt_ended(execution, call, outcome, settled if type(settled) is float else None)
+
+    def surroundings(self, call: Call) -> AbstractContextManager[object]:
+        """What the code of a step or an async function is to run in."""
+        return nullcontext() if self.observer is None else self.observer.within(call)
+
+    def _came(self, held: Held, how: str) -> None:
+        held.told = True
+        report.came(held.execution, how)
+        if self.observer is not None:
+            self.observer.came(held.execution, how)
+
+    def _left(self, held: Held, how: str) -> None:
+        held.told = False
+        report.left(held.execution, how)
+        if self.observer is not None:
+            self.observer.left(held.execution, how)
+
     # ---- taking on and driving -----------------------------------------------------------------
 
-    @property
-    def full(self) -> bool:
-        """Whether no further execution may be begun from outside."""
-        return len(self.held) >= self.max_concurrent and not self.stopped
+    def _places_left(self) -> int:
+        """How many more executions may be held; whoever is stopped lets nobody wait."""
+        return UNBOUND if self.stopped else self.max_concurrent - len(self.held)
 
     def hold(
-        self, promise: Promise, version: int, preload: Sequence[Promise], root: Call, *, complete: bool = True
+        self,
+        promise: Promise,
+        version: int,
+        preload: Sequence[Promise],
+        root: Call,
+        *,
+        complete: bool = True,
+        how: str = events.BEGUN,
+        asked: float | None = None,
     ) -> Held:
-        """Take charge of an acquired task; `complete` says that `preload` is all that is recorded of it."""
+        """Take charge of an acquired task.
+
+        Args:
+            complete: whether `preload` is all that is recorded of it.
+            how: it came to us.
+            asked: on our clock, when the task was asked for: its lease is at least as old. None is now.
+        """
         network = self.network
-        execution = Execution(promise, version, preload, network.now, root, complete=complete, dialect=network.dialect)
+        execution = Execution(
+            promise,
+            version,
+            preload,
+            network.now,
+            root,
+            complete=complete,
+            dialect=network.dialect,
+            pid=network.pid,
+        )
         held = Held(execution)
         held.since = self.clock()
+        held.leased_until = (held.since if asked is None else asked) + self.ttl_ms / 1000
         self.held[promise.id] = held
         self.leases.hold(promise.id, version)
         self.ticker.watch()
-        if version > 1 or promise.timeout_at - promise.created_at < SOON * 1000:
-            left = (promise.timeout_at - self.network.now()) / 1000
-            if left < SOON:
-                self.ticker.after(left, lambda: self._deadline(held))
+        self._came(held, how)
+        self.tenure.begun(held, promise)
         return held
 
     def submit(self, held: Held) -> None:
@@ -197,6 +245,8 @@ class Worker:
                 return
             held.execution.expire(call)
         self.loop.stop_stopped(held)
+        if held.execution.arrivals:
+            self.loop.pump(held)
         self.submit(held)
 
     def close_round(self, held: Held) -> bool:
@@ -213,7 +263,7 @@ class Worker:
                 self.flush(held)
             return bool(execution.ready)
         if state == "halt":
-            self._halt(held)
+            self.endings.halt(held)
             return False
         if state == DONE:
             self._finish(held)
@@ -230,40 +280,48 @@ class Worker:
         execution = held.execution
         with held.writing:
             with held.lock:
-                if not execution.outbox:
-                    return
                 batch = execution.take(before_step)
+            if not batch:
+                return
             answers = self._send(held, batch)
             if answers is None:
                 return
             with held.lock:
                 state = execution.answered(batch, answers)
         if state != OK:
-            self.broken(held, state, answers[-1])
+            self.endings.broken(held, state, answers[-1])
         elif execution.arrivals or execution.starting:
             self.loop.pump(held)
 
     def _send(self, held: Held, batch: list[Request]) -> list[Response] | None:
         try:
-            return self.network.send(batch, chain=held.execution.stop is None)
+            if self.observer is None:
+                return self.network.send(batch, chain=held.execution.stop is None)
+            began = time.perf_counter()
+            answers = self.network.send(batch, chain=held.execution.stop is None)
+            self.observer.sent(len(batch), time.perf_counter() - began)
+            return answers
         except ResonateStoreError as error:
-            self.abandon(held, error)
+            self.endings.abandon(held, error)
             return None
 
     def _finish(self, held: Held) -> None:
         execution = held.execution
         with held.writing:
+            if execution.stop is not None:  # a write of another thread has failed in between
+                return
             sent = self._conclude(held, lambda: [execution.fulfil()])
         if sent is None:
             return
         state, answer = sent
         if state != OK:
-            self.broken(held, state, answer)
+            self.endings.broken(held, state, answer)
             return
         end = execution.root.ended
         assert end is not None
         self.intake.went_on(execution.id)
         self.forget(held)
+        self._left(held, events.FAILED if type(end.outcome) is Raised else events.SUCCEEDED)
         self.watch.completed(execution.id, end.outcome)
         execution.root.forget_code()  # no cycle is left, so all of it is freed here and now
 
@@ -271,36 +329,55 @@ class Worker:
         execution = held.execution
         with held.writing:
             with held.lock:
+                if execution.stop is not None:  # a write of another thread has failed in between
+                    return False
                 if execution.rest() != BLOCKED:  # news of what it waited for came in between
                     return True
+                if not execution.awaited:  # a step ended while the client stops: what it did is not recorded
+                    return False
                 held.suspended = True
             self.warm[execution.id] = held
             self.forget(held)
-            sent = self._conclude(held, lambda: [*self._listener(held), execution.suspend()])
+            sent = self._conclude(held, lambda: self._waits(held))
             if sent is None:
                 return False
             state, answer = sent
             suspended = state == OK and answer.status == 200
-            if not suspended:
+            if suspended:
+                self._left(held, events.SUSPENDED)
+            else:
                 held.suspended = False
                 self.warm.pop(execution.id, None)
-                self.held[execution.id] = held
-                self.leases.hold(execution.id, execution.version)
+                if execution.stop is None:
+                    self.held[execution.id] = held
+                    self.leases.hold(execution.id, execution.version)
         if suspended:
             self.intake.went_on(execution.id)
+            if execution.id in self.watch.completions:
+                self.watch.suspended()
             self._trim_warm()
             return False
         if state != OK:
-            self.broken(held, state, answer)
+            self.endings.broken(held, state, answer)
             return False
         self.learn(held, list(execution.awaited))
         return True
+
+    def _waits(self, held: Held) -> list[Request]:
+        """The requests that suspend `held`; none if what was written last has brought what it waited for."""
+        with held.lock:
+            if held.execution.rest() != BLOCKED or not held.execution.awaited:
+                return []
+            return [*pointers(held.execution), *self._listener(held), held.execution.suspend()]
 
     def _conclude(self, held: Held, last: Callable[[], list[Request]]) -> tuple[str, Response] | None:
         """Write all that is queued, and `last`: what became of it and the last answer; None if nothing is known."""
         execution = held.execution
         while True:
-            batch = [*execution.take(), *last()]
+            end = last()
+            if not end:
+                return OK, Response(300)
+            batch = [*execution.take(), *end]
             answers = self._send(held, batch)
             if answers is None:
                 return None
@@ -320,7 +397,7 @@ class Worker:
         try:
             answers = self.network.send([PromiseGet(id) for id in ids])
         except ResonateStoreError as error:
-            self.abandon(held, error)
+            self.endings.abandon(held, error)
             return
         with held.lock:
             for answer in answers:
@@ -329,7 +406,7 @@ class Worker:
         if held.execution.arrivals:
             self.loop.pump(held)
 
-    # ---- the other ways to end ------------------------------------------------------------------------
+    # ---- letting go and coming back ------------------------------------------------------------------------
 
     def forget(self, held: Held) -> None:
         """`held` is not driven any more: its lease ends and there is room for another."""
@@ -340,35 +417,30 @@ class Worker:
         self.room.freed()
         self.intake.room()
 
-    def stop_execution(self, held: Held, reason: BaseException) -> None:
+    def stop_execution(self, held: Held, reason: BaseException, how: str = events.STOPPED) -> None:
         """Stop all code of `held`; its frames are closed with `reason`, nothing more is written."""
         with held.lock:
             if held.execution.stop is not None:
                 return
             held.execution.stop_all(reason)
+        if held.told:
+            self._left(held, how)
+        elif self.observer is not None:
+            self.observer.closed(held.execution, how == events.EVICTED)
         self.warm.pop(held.execution.id, None)
         self.forget(held)
         self.loop.stop_stopped(held)
         if held.execution.ready:
             self.submit(held)
 
-    def abandon(self, held: Held, error: Exception) -> None:
-        """Something that should not fail has failed: stop here, and leave the task to whoever gets it next.
+    def rewarm(self, held: Held, version: int, asked: float) -> None:
+        """A warm execution was acquired again and goes on in place; what has passed its deadline does not.
 
-        That may be this worker, after a pause that grows: what cannot be stored is run again,
-        and a full disk is not to have a step run hundreds of times a second.
+        Args:
+            asked: on our clock, when it was.
         """
-        id = held.execution.id
-        unexpected = None if isinstance(error, ResonateStoreError) else error
-        _LOG.warning("%s: stopped here, whoever gets the task next goes on: %s", id, error, exc_info=unexpected)
-        self.intake.ignore(id, first=AFTER_FAILURE)
-        self._release(held)
-        self.stop_execution(held, ExecutionStopped(f"{id}: {error}"))
-        self.watch.again(id)
-
-    def rewarm(self, held: Held, version: int) -> None:
-        """A warm execution was acquired again and goes on in place; what has passed its deadline does not."""
         held.execution.resume(version)
+        held.leased_until = asked + self.ttl_ms / 1000
         if held.timed:
             now = self.network.now()
             with held.lock:
@@ -382,6 +454,7 @@ class Worker:
         self.held[held.execution.id] = held
         self.leases.hold(held.execution.id, version)
         self.ticker.watch()
+        self._came(held, events.RESUMED)
 
     def evict(self, held: Held) -> None:
         """Close a suspended execution to free its memory; it is replayed when it wakes."""
@@ -389,86 +462,21 @@ class Worker:
             return  # it is being woken, or is only just suspending
         try:
             if held.suspended:
-                self.stop_execution(held, ExecutionStopped(f"{held.execution.id} makes room for others"))
+                reason = ExecutionStopped(f"{held.execution.id} makes room for others")
+                self.stop_execution(held, reason, events.EVICTED)
         finally:
             held.writing.release()
 
-    def interrupted(self, held: Held, event: BaseException) -> None:
-        """The process was told to stop inside a function: settle nothing, release the task."""
-        id = held.execution.id
-        self.intake.ignore(id)
-        self._release(held)
-        self.stop_execution(held, ExecutionStopped(f"{id}: {type(event).__name__} in this process"))
-        if Pool.inside() is not None:
-            self.watch.completed(id, Raised(event))
-        else:
-            self.watch.again(id)
-
-    def settled_elsewhere(self, promise: Promise) -> None:
-        """The root `promise` was settled by somebody else: tell its code and its waiters."""
-        held = self.held.get(promise.id) or self.warm.get(promise.id)
-        if held is not None and (held.suspended or not held.closing):
-            if promise.state == CANCELED:
-                self.stop_execution(held, ResonateCanceledError(promise.id))
-            else:
-                self.stop_execution(held, ExecutionStopped(f"{promise.id} is {promise.state} already"))
-        self.watch.settled(promise)
-
-    def retrying(self, held: Held, call: Call, delay: float) -> None:
+    def retrying(self, call: Call, delay: float, outcome: Outcome) -> None:
         """Say that `call` failed and is tried again."""
+        error = outcome.error if type(outcome) is Raised else None
         call.context.logger.warning(
-            "attempt %d of %s failed, trying again in %g s", call.attempt, call.name or call.id, delay
+            "attempt %d of %s failed, trying again in %g s: %s",
+            call.attempt,
+            call.name or call.id,
+            delay,
+            report.shown(error),
         )
-
-    def _release(self, *held: Held) -> None:
-        """Give tasks back, so that whoever goes on need not wait for the end of their leases."""
-        if not held:
-            return
-        try:
-            self.network.send([TaskRelease(one.execution.id, one.execution.version) for one in held])
-        except ResonateStoreError as error:
-            ids = ", ".join(one.execution.id for one in held[:SHOWN])
-            _LOG.warning("%d tasks could not be released, their leases run out instead: %s: %s", len(held), ids, error)
-
-    def broken(self, held: Held, state: str, answer: Response) -> None:
-        """A write was refused: the lease is lost, or the record is not what we believed."""
-        id = held.execution.id
-        if held.execution.halt is not None:
-            self._halt(held)
-            return
-        if state == REFUSED:
-            error = ResonateStoreError(f"{id}: the service refused a call of it: {answer.error}", 400)
-            self.stop_execution(held, ExecutionStopped(str(error)))
-            self.intake.reject(id, held.execution.version, error)
-            return
-        if state == LOST:
-            _LOG.warning("%s: the lease is lost or the promise is settled; stopped here", id)
-        else:
-            _LOG.warning("%s: the record differs from what was run; replaying it", id)
-            self._release(held)
-        self.stop_execution(held, ExecutionStopped(f"{id}: another owner or another outcome"))
-        self.watch.again(id)
-
-    def _halt(self, held: Held) -> None:
-        """The code does not agree with the record: stop for good, with the reason, until `resume`."""
-        execution, error = held.execution, held.execution.halt
-        assert error is not None
-        id = execution.id
-        _LOG.error("%s", error)
-        data, headers = encode(str(error), "reason")
-        note = PromiseCreate(
-            f"{execution.root.prefix}halt{execution.version}",
-            execution.root.deadline,
-            Value(headers, data),
-            {**execution.tags(execution.root, id, "local"), HALT_TAG: str(error)},
-        )
-        try:
-            self.network.send([TaskFence(id, execution.version, note, False), TaskHalt(id)], chain=True)
-        except ResonateStoreError as failure:
-            self.abandon(held, failure)
-            return
-        self.stop_execution(held, ExecutionStopped(f"{id} was halted: {error}"))
-        self.watch.completed(id, Raised(error))
 
     # ---- time -------------------------------------------------------------------------------------------
 
@@ -476,20 +484,24 @@ class Worker:
         """Flush what has waited for a beat; listen for those that stay busy."""
         now = self.clock()
         for held in list(self.held.values()):
-            if now - held.since < PULSE:
-                continue
-            if held.execution.outbox and not held.closing:
-                self.flush(held)
-            self._listen(held)
-        if now - self._swept > SOON / 2:
-            self._swept = now
-            self._sweep()
+            if now - held.since >= PULSE:
+                self.tend(held)
+        self.tenure.sweep(now)
         self.watch.refresh(now)
         self.loop.check()
         return bool(self.held) or self.watch.busy
 
+    def tend(self, held: Held) -> None:
+        """`held` stays busy: make durable what is queued, and hear of its root and of what it waits for meanwhile."""
+        if held.execution.queued and not held.closing:
+            self.flush(held)
+        self._listen(held)
+
+    def unheard(self, held: Held) -> bool:
+        """Whether `held` waits for something that others see to, and would not hear of it; `held.lock` is held."""
+        return any(id not in self.watch.children for id in held.execution.awaited)
+
     def _listen(self, held: Held) -> None:
-        """`held` stays busy: hear of its root and of what it waits for while it runs."""
         execution = held.execution
         with held.lock:
             if execution.stop is not None or held.suspended or held.closing:
@@ -512,30 +524,6 @@ class Worker:
         for answer in answers:
             if answer.promise is not None and answer.promise.state != PENDING:
                 self.watch.heard(answer.promise)
-
-    def _sweep(self) -> None:
-        for held in [*self.held.values(), *self.warm.values()]:
-            left = (held.execution.root.deadline - self.network.now()) / 1000
-            if left < SOON:
-                self.ticker.after(left, lambda held=held: self._deadline(held))  # type: ignore[misc]
-
-    def _deadline(self, held: Held) -> None:
-        if held.execution.stop is None:
-            self._check_roots([held.execution.id])
-
-    def _check_roots(self, ids: list[str]) -> None:
-        """Read roots we hold: somebody may have settled or cancelled them."""
-        answers = self.network.send([PromiseGet(id) for id in ids])
-        for id, answer in zip(ids, answers, strict=True):
-            promise, held = answer.promise, self.held.get(id)
-            if promise is not None and promise.state != PENDING:
-                self.settled_elsewhere(promise)
-            elif held is not None and (promise is None or promise.created_at != held.execution.created_at):
-                self.stop_execution(held, ExecutionStopped(f"{id} was cancelled and purged"))
-                self.watch.again(id)
-
-    def _heartbeat(self, requests: list[Request]) -> object:
-        return self.network.send(requests)
 
     def _trim_warm(self) -> None:
         if len(self.warm) <= WARM_LIMIT:

@@ -17,6 +17,7 @@ from resonate.network.http.remedies import Remedies, as_answered
 from resonate.protocol.chain import holds
 from resonate.protocol.records import PENDING
 from resonate.protocol.requests import (
+    OURS,
     PromiseCreate,
     PromiseGet,
     PromiseRegisterListener,
@@ -46,6 +47,10 @@ ALIKE: Final = frozenset(
 
 SIDE_BY_SIDE: Final = 8
 """Requests on their way at once to a server that takes no batches."""
+
+
+_PROBE: Final = "resonate.ready"  # a promise that may or may not exist
+_FOREIGN: Final = "the server is of another make, which knows no such request"
 
 
 class Batches:
@@ -101,12 +106,21 @@ class Batches:
     def _all(self, letters: list[Letter], answers: list[Response]) -> None:
         while len(answers) < len(letters):
             rest = letters[len(answers) :]
+            if isinstance(rest[0].request, OURS) and not self._is_ours():
+                answers.append(Response(501, error=_FOREIGN))
+                continue
             alike = self._alike(rest)
             if alike > 1:
                 answers += self._side_by_side(rest[:alike])
                 continue
             got, unsure = self._piece(rest, chain=False)
             answers += [self._understood(to, answer, unsure) for to, answer in zip(rest, got, strict=False)]
+
+    def _is_ours(self) -> bool:
+        """Whether the server is of our make, and so knows our kinds of requests; others may not even answer those."""
+        if self.exchange.offers_batch is None:
+            self.ask(PromiseGet(_PROBE))
+        return bool(self.exchange.offers_batch)
 
     def _piece(self, letters: list[Letter], *, chain: bool) -> tuple[list[Response], bool]:
         """Send as many of `letters` as one round trip takes; their answers, and whether one was sent twice."""

@@ -19,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 from msgspec import Struct
 
 from resonate.errors import UsageError
+from resonate.urls import shown
 
 CONNECT: Final = 5.0
 """Seconds that a server gets to accept a connection."""
@@ -31,6 +32,12 @@ HEAD_MAX: Final = 65_536
 
 BODY_MAX: Final = 1 << 29
 """Bytes of an answer: a preload holds a whole branch, but not the memory of this machine."""
+
+TRAILERS_MAX: Final = 100
+"""Lines behind a chunked answer."""
+
+INTERIM_MAX: Final = 16
+"""Informational answers before the real one."""
 
 READ: Final = 65_536
 """Bytes asked for at once."""
@@ -65,6 +72,9 @@ class Server(NamedTuple):
     path: str
     authorization: str | None
 
+    def __repr__(self) -> str:
+        return f"Server({self.shown!r})"
+
     @classmethod
     def at(cls, url: str, token: str | None = None, auth: tuple[str, str] | None = None) -> Server:
         """The server that `url` names; a token beats `auth`, which beats a name in the URL.
@@ -76,11 +86,12 @@ class Server(NamedTuple):
             parts = urlsplit(url)
             port = parts.port
         except ValueError as error:
-            raise UsageError(f"url {url!r} is no address of a server: {error}") from None
+            why = "" if "@" in url else f": {error}"
+            raise UsageError(f"url {shown(url)!r} is no address of a server{why}") from None
         secure = parts.scheme == "https"
         host = parts.hostname
         if not host:
-            raise UsageError(f"url {url!r} names no host: write http://HOST:PORT")
+            raise UsageError(f"url {shown(url)!r} names no host: write http://HOST:PORT")
         name = f"[{host}]" if ":" in host else host
         authority = name if port is None else f"{name}:{port}"
         if auth is None and parts.username is not None:
@@ -97,6 +108,16 @@ class Server(NamedTuple):
             parts.path.rstrip("/"),
             authorization,
         )
+
+    @property
+    def remedy(self) -> str:
+        """What to do if it does not know who we are."""
+        if (self.authorization or "").startswith("Basic "):
+            return (
+                "check user and password in auth=(USER, PASSWORD) (or RESONATE_USERNAME and RESONATE_PASSWORD, or the "
+                "url), or pass token=..."
+            )
+        return "pass token=... (or set RESONATE_TOKEN)"
 
     def head(self, method: str, path: str, *lines: str) -> bytes:
         """The beginning of a request, up to but without the empty line."""
@@ -159,7 +180,7 @@ class Connection:
         Raises:
             OSError, ValueError: it broke, or what came is no HTTP.
         """
-        while True:
+        for _ in range(INTERIM_MAX):
             data = self._rest
             end = data.find(b"\r\n\r\n")
             while end < 0:
@@ -171,6 +192,7 @@ class Connection:
             status, headers, ends = _parse_head(data[:end])
             if status >= 200:  # an informational answer is followed by the real one
                 return status, headers, ends
+        raise ValueError("the answer is announced again and again and does not come")
 
     def pieces(self, headers: dict[bytes, bytes]) -> Iterator[bytes]:
         """The body of an answer as it comes; ends with it.
@@ -181,7 +203,7 @@ class Connection:
         if headers.get(b"transfer-encoding", b"").lower() == b"chunked":
             yield from self._chunks()
             return
-        left = int(headers[b"content-length"]) if b"content-length" in headers else None
+        left = _size(headers[b"content-length"], 10) if b"content-length" in headers else None
         while left is None or left > 0:
             piece, self._rest = self._rest, b""
             if not piece:
@@ -217,7 +239,7 @@ class Connection:
         length = headers.get(b"content-length")
         if length is None or b"transfer-encoding" in headers:
             return self._gather(headers)
-        size = int(length)
+        size = _size(length, 10)
         body, self._rest = self._rest, b""
         if len(body) == size:  # nearly always: the answer came in one packet
             return body
@@ -238,11 +260,12 @@ class Connection:
 
     def _chunks(self) -> Iterator[bytes]:
         while True:
-            size = int(self._line().partition(b";")[0], 16)
+            size = _size(self._line().partition(b";")[0].strip(), 16)
             if size == 0:
-                while self._line():
-                    pass  # trailers
-                return
+                for _ in range(TRAILERS_MAX):
+                    if not self._line():
+                        return
+                raise ValueError("the answer's trailers do not end")
             left = size
             while left:
                 piece, self._rest = self._rest, b""
@@ -339,6 +362,13 @@ def _parse_head(head: bytes) -> tuple[int, dict[bytes, bytes], bool]:
     return int(rest[:3]), headers, not lasts or wish == b"close" or not sized
 
 
+def _size(text: bytes, base: int) -> int:
+    """A length as HTTP writes it: digits and nothing else, so that everybody reads the same."""
+    if not text or text.strip(b"0123456789" if base == 10 else b"0123456789abcdefABCDEF") or len(text) > 16:
+        raise ValueError(f"{text[:40]!r} is no length")
+    return int(text, base)
+
+
 def _reason(error: Exception, timeout: float) -> str:
     if isinstance(error, TimeoutError):
         return f"no answer within {timeout:g} s"
@@ -349,5 +379,8 @@ def _authorization(token: str | None, auth: tuple[str, str] | None) -> str | Non
     if token is not None:
         return f"Bearer {token}"
     if auth is not None:
-        return "Basic " + base64.b64encode(f"{auth[0]}:{auth[1]}".encode()).decode()
+        try:
+            return "Basic " + base64.b64encode(f"{auth[0]}:{auth[1]}".encode()).decode()
+        except UnicodeEncodeError:
+            raise UsageError("user and password must be Unicode text: half of a surrogate pair is none") from None
     return None

@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import random
 import threading
-import time
 from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Final, TypeVar
@@ -19,7 +18,7 @@ from typing import Final, TypeVar
 import msgspec
 from msgspec import Raw, Struct
 
-from resonate.errors import OutcomeUnknown, ResonateStoreError, StorageUnavailable
+from resonate.errors import OutcomeUnknown, ResonateStoreError, StorageUnavailable, StorageUnusable
 from resonate.network.http.connection import Answer, Connections, Lost
 from resonate.network.http.offset import ServerClock
 from resonate.protocol import shapes
@@ -83,17 +82,26 @@ class Exchange:
         clock: learns the server's time from each answer.
         token: for the head of each envelope.
         patience: seconds; see `PATIENCE`. A server that has never answered gets at most `FIRST_PATIENCE`.
+        returned: called when a server that was gone has answered.
     """
 
     def __init__(
-        self, connections: Connections, clock: ServerClock, token: str | None, patience: float = PATIENCE
+        self,
+        connections: Connections,
+        clock: ServerClock,
+        token: str | None,
+        patience: float = PATIENCE,
+        returned: Callable[[], None] = lambda: None,
     ) -> None:
+        self._returned = returned
         self.offers_batch: bool | None = None
+        self._answered = False
         self._connections = connections
         self._clock = clock
         self._token = token
         self._patience = patience
         self._shown = connections.server.shown
+        self._remedy = connections.server.remedy
         self._single = connections.server.head("POST", "/", "content-type: application/json") + b"content-length: "
         self._several = (
             connections.server.head("POST", "/batch", "content-type: application/json") + b"content-length: "
@@ -154,14 +162,17 @@ class Exchange:
                 self._wait(pause, lost.reason, unsure, letters)
                 pause = min(PAUSE_MAX, pause * 2)
                 continue
-            self._gone_since = None
+            if self._gone_since is not None:
+                self._gone_since = None
+                self._returned()
             if result is not None:
                 self.offers_batch = BATCH in answer.headers
+                self._answered = True
             return result, unsure
 
     def _wait(self, pause: float, reason: str, unsure: bool, letters: Sequence[Letter]) -> None:
         """Pause before the next attempt, or raise: this was the last."""
-        now = time.monotonic()
+        now = self._clock.monotonic()
         if self._gone_since is None:
             self._gone_since = now
         patience = self._patience if self.offers_batch is not None else min(FIRST_PATIENCE, self._patience)
@@ -173,7 +184,11 @@ class Exchange:
         if now - self._complained > PAUSE_MAX:  # for all threads together, not for each
             self._complained = now
             _LOG.warning("%s: %s; trying again", self._shown, reason)
-        self._stopping.wait(pause * random.uniform(0.5, 1.0))
+        self._pause(pause)
+
+    def _pause(self, seconds: float) -> None:
+        """Wait for that long, shortened by chance; not once the client stops."""
+        self._stopping.wait(seconds * random.uniform(0.5, 1.0))
 
     # ---- answers ---------------------------------------------------------------------------------
 
@@ -230,15 +245,16 @@ class Exchange:
             size = len(letter.body)
             return Response(413, error=f"{_described([letter])}: {size} bytes are more than the server takes: {text}")
         if 300 <= status < 500:
-            raise ResonateStoreError(
+            # where a server has answered before, something in front of it answers in its place for a while
+            kind = StorageUnavailable if self._answered else StorageUnusable
+            raise kind(
                 f"{self._shown} answered {_described([letter])} with HTTP {status} and no answer of the protocol "
-                f"({text or 'empty'}): is the url that of a Resonate server, of version 2026-04-01?",
-                status * 100,
+                f"({text or 'empty'}): is the url that of a Resonate server, of version 2026-04-01?"
             )
         raise Lost(f"HTTP {status}: {problem}", sent=True)
 
     def _refused(self, letter: Letter, status: int, text: str) -> ResonateStoreError:
-        hint = "pass token=... (or set RESONATE_TOKEN)" if status == 401 else "use a token that may touch this id"
+        hint = self._remedy if status == 401 else "use a token that may touch this id"
         return ResonateStoreError(
             f"{self._shown} refused {_described([letter])} with {status} {text}: {hint}", status * 100
         )

@@ -26,6 +26,7 @@ from resonate.network.http.connection import REQUEST, Connections, Server
 from resonate.network.http.exchange import PATIENCE, Exchange
 from resonate.network.http.offset import ServerClock
 from resonate.network.http.stream import SILENCE, Stream
+from resonate.network.http.trees import WholeTrees
 from resonate.protocol.ids import TODAY, Dialect
 from resonate.protocol.records import BRANCH, Execute, Message, Promise, Unblock
 from resonate.protocol.requests import (
@@ -38,6 +39,7 @@ from resonate.protocol.requests import (
     TaskRef,
     TaskRelease,
 )
+from resonate.protocol.transfer import Tree
 from resonate.protocol.wire import WireError, decode_message
 
 OFFERS: Final = 10_000
@@ -94,8 +96,9 @@ class HttpNetwork(Apart):
         self._clock = ServerClock()
         self.now = self._clock.now
         self._connections = Connections(server, timeout)
-        self._exchange = Exchange(self._connections, self._clock, token, patience)
+        self._exchange = Exchange(self._connections, self._clock, token, patience, lambda: self._stream.hurry())
         self._batches = Batches(self._exchange)
+        self._whole = WholeTrees(server, max(timeout, PATIENCE))
         path = f"/poll/{quote(group, safe='')}/{quote(pid, safe='')}"
         self._stream = Stream(server, path, self._heard, self._opened, self._beats, silence=silence)
         self._news: deque[Unblock] = deque()
@@ -159,7 +162,7 @@ class HttpNetwork(Apart):
         answers = self._batches.send(requests, chain=chain)
         for at, answer in enumerate(answers):
             request = requests[at]
-            if type(request) is TaskAcquire and answer.status == 200 and request.preload:
+            if answer.partial or (type(request) is TaskAcquire and answer.status == 200 and request.preload):
                 answers[at] = self._completed(answer)
         return answers
 
@@ -201,9 +204,9 @@ class HttpNetwork(Apart):
         Our server answers with all of it; of others nothing is known (D14), so it is searched for.
         """
         promise, task = answer.promise, answer.task
-        if promise is None or task is None or task.version == 1:
+        if promise is None or task is None:
             return answer
-        if self._exchange.offers_batch and not answer.partial:
+        if not answer.partial and (task.version == 1 or self._exchange.offers_batch):
             return answer
         found: list[Promise] = []
         cursor: str | None = None
@@ -225,6 +228,9 @@ class HttpNetwork(Apart):
                 return TODAY
             new = self._batches.ask(PromiseRegisterCallback("probe:1", "probe")).status
         except ResonateStoreError as error:
+            if error.code == 100.401:  # of whoever asks first, who knows nothing of the probe
+                text = f"{self._url} does not know this client (401): {self._connections.server.remedy}"
+                raise ResonateStoreError(text, 40100) from None
             if error.code != 100.403:
                 raise
             return TODAY  # a token for some ids only: the probe's are not among them
@@ -232,6 +238,16 @@ class HttpNetwork(Apart):
             return TODAY
         # A timer is armed there only if it has a target; this one is valid and reaches nobody.
         return Dialect(".", f"poll://uni@{self.group}")
+
+    # ---- whole trees -----------------------------------------------------------------------------
+
+    def purge(self, id: str) -> None:
+        """Delete the finished tree of `id`; see `Network.purge`."""
+        self._whole.purge(id)
+
+    def bring(self, tree: Tree) -> None:
+        """Store a whole exported tree; see `Network.bring`."""
+        self._whole.bring(tree)
 
     # ---- messages --------------------------------------------------------------------------------
 

@@ -70,6 +70,8 @@ class ServerClock:
             low = told - (self._start + received * 1000)
             high = told + width - (self._start + sent * 1000)
             slack = (received - self._at) * DRIFT * 1000
+            if not self._told:
+                self._last = 0  # shown so far was what our own machine believed, which may be far ahead
             self._at, self._told = received, True
             self._low, self._high = max(low, self._low - slack), min(high, self._high + slack)
             if self._low > self._high:  # one of the clocks was set, or a machine slept: only the newest counts

@@ -25,8 +25,8 @@ SILENCE_QUIET: Final = 600.0
 """The same for a server that sends none: TCP's own keep-alive should have told long before."""
 
 PAUSE_FIRST: Final = 0.1
-PAUSE_MAX: Final = 30.0
-"""Seconds before the stream is opened again, doubled with every failure."""
+PAUSE_MAX: Final = 5.0
+"""Seconds before the stream is opened again, doubled with every failure: nobody works for longer once it could."""
 
 STEADY: Final = 5.0
 """Seconds after which a stream that brought nothing counts as a success, too."""
@@ -49,6 +49,7 @@ class Stream:
         opened: called each time the stream is open.
         beats: whether the server is known to send comments while it has nothing to say.
         silence: seconds after which a server that sends those counts as gone.
+        clock: seconds that only move forward.
     """
 
     def __init__(
@@ -60,14 +61,17 @@ class Stream:
         beats: Callable[[], bool],
         *,
         silence: float = SILENCE,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._server = server
+        self._clock = clock
         self._request = server.head("GET", path, "accept: text/event-stream", "cache-control: no-cache") + b"\r\n"
         self._heard = heard
         self._opened = opened
         self._beats = beats
         self._silence = silence
         self._stopping = threading.Event()
+        self._now = threading.Event()
         self._thread: threading.Thread | None = None
         self._connection: Connection | None = None
         self._failures = 0
@@ -81,10 +85,15 @@ class Stream:
     def stop(self) -> None:
         """Receive nothing more; does not wait for the server. Idempotent."""
         self._stopping.set()
+        self._now.set()
         self._interrupt()
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(JOIN)
+
+    def hurry(self) -> None:
+        """The server is back, as somebody else has found out: open the stream now, if it is not open."""
+        self._now.set()
 
     def _interrupt(self) -> None:
         connection = self._connection
@@ -106,20 +115,29 @@ class Stream:
                 reason = str(error) or type(error).__name__
             if self._stopping.is_set():
                 return
-            pause = min(PAUSE_MAX, PAUSE_FIRST * 2 ** min(self._failures, 16)) * random.uniform(0.5, 1.0)
+            pause = min(PAUSE_MAX, PAUSE_FIRST * 2 ** min(self._failures, 16))
             self._failures += 1
             _LOG.log(
                 logging.INFO if self._failures == 1 else logging.WARNING,
-                "no messages from %s, trying again in %.1f s: %s",
+                "no messages from %s, trying again in up to %.1f s: %s",
                 self._server.shown,
                 pause,
                 reason,
             )
-            self._stopping.wait(pause)
+            self._pause(pause)
+
+    def _pause(self, seconds: float) -> None:
+        """Wait for that long, shortened by chance; not once we are told to hurry or to stop."""
+        self._now.wait(seconds * random.uniform(0.5, 1.0))
+
+    def _connect(self) -> Connection:
+        return Connection(self._server)
 
     def _receive(self) -> None:
         """Open the stream and read it to its end."""
-        connection = self._connection = Connection(self._server)
+        if not self._stopping.is_set():
+            self._now.clear()
+        connection = self._connection = self._connect()
         try:
             if self._stopping.is_set():
                 return
@@ -137,22 +155,22 @@ class Stream:
 
     def _read(self, connection: Connection, headers: dict[bytes, bytes]) -> None:
         events = Events()
-        since = time.monotonic()
+        since = self._clock()
         for piece in connection.pieces(headers):
             for data in events.feed(piece):
                 self._heard(data)
             self._failures = 0
             if events.beats == 1:
                 connection.socket.settimeout(self._silence)
-        if time.monotonic() - since > STEADY:
+        if self._clock() - since > STEADY:
             self._failures = 0
 
     def _refuse(self, status: int) -> None:
         what = f"{self._server.shown} refused the stream of messages with HTTP {status}"
         if status in (401, 403):
             raise _Refused(
-                f"{what}: the token is missing, over or not valid here. This client receives nothing any more: "
-                "pass token=... (or set RESONATE_TOKEN) and make a new one"
+                f"{what}: what says who we are is missing, over or not valid here. This client receives nothing any "
+                f"more: {self._server.remedy} and make a new one"
             )
         raise ValueError(what)
 

@@ -61,6 +61,11 @@ class Arrivals:
         rows.sort(key=_number)
         return [row[1:5] for row in rows]
 
+    @property
+    def behind(self) -> bool:
+        """Whether more waits than was looked for."""
+        return bool(self._unended)
+
     def is_low(self, offers: Sequence[object], wanted: int) -> bool:
         """Whether so few `offers` are known, of which `wanted` are taken, that it is time to look for more."""
         return bool(self._unended) and len(offers) < wanted + LOW

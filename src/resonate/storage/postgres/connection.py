@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import socket
 import threading
 import time
@@ -22,6 +23,7 @@ from resonate.errors import StorageUnavailable
 from resonate.storage.postgres.failures import Lost, is_lost, refused, translate, unreachable
 from resonate.storage.postgres.location import Location
 from resonate.storage.postgres.prepared import Prepared
+from resonate.storage.postgres.presence import Presence
 
 PATIENCE: Final = 15.0
 """Seconds for which a caller waits for a database that is away: a restart or a switch-over takes no longer."""
@@ -31,6 +33,9 @@ AGAIN: Final = (0.01, 0.05, 0.1, 0.25, 0.5)
 
 CONNECT_TIMEOUT: Final = 5
 """Seconds for one attempt at one host."""
+
+PREPARED_AFTER: Final = 2
+"""How often psycopg sends a statement before it prepares it."""
 
 STATEMENTS: Final = 500
 """Statements that a session keeps prepared."""
@@ -56,6 +61,7 @@ class Connection:
 
     Args:
         location: the database.
+        presence: told whether the database is there; of its own unless there are others to share it with.
         opened: called with each new session before its first use.
         relaxed: its commits need not be durable.
     """
@@ -63,6 +69,7 @@ class Connection:
     def __init__(
         self,
         location: Location,
+        presence: Presence | None = None,
         opened: Callable[[psycopg.Connection[Any]], None] | None = None,
         *,
         relaxed: bool = False,
@@ -74,6 +81,7 @@ class Connection:
         self.waiting_since: float | None = None
         """When the statement was sent whose answer is waited for, on the monotonic clock."""
         self._location = location
+        self._presence = presence or Presence(location.shown, PATIENCE)
         self._opened = opened
         self._relaxed = relaxed
         self._session: psycopg.Connection[Any] | None = None
@@ -234,11 +242,13 @@ class Connection:
                     self.waiting_since = None
                 self._away_since = None
                 self._known = True
+                self._presence.back()
                 return session
             except psycopg.Error as error:
                 self.drop()
                 if not is_lost(error) or not _passing(error):
                     raise no_session(error, self.where, passing=self._known) from error
+                self._presence.away(_first_line(error))
                 if time.monotonic() >= until:
                     self._away_since = since or now
                     raise unreachable(self.where, _first_line(error)) from error
@@ -247,13 +257,10 @@ class Connection:
         raise StorageUnavailable(f"{self.where} is closed: its client was stopped. Make a new one")
 
     def _prepare(self, session: psycopg.Connection[Any]) -> None:
-        """Whether a pooler is in between shows in the process behind the session: it is not the one we were told."""
-        (pid,) = session.execute("SELECT pg_backend_pid()").fetchone() or (0,)
-        self.pooled = pid != session.info.backend_pid
+        self.pooled = is_pooled(session)
         self._prepared = Prepared(session, 0 if self.pooled else STATEMENTS)
-        if self.pooled:
-            session.prepare_threshold = None
-        else:
+        if not self.pooled:
+            session.prepare_threshold = PREPARED_AFTER
             _by_index(session)
             if self._relaxed:
                 session.execute("SET synchronous_commit = off")
@@ -262,10 +269,11 @@ class Connection:
 
 
 IDLE: Final = psycopg.pq.TransactionStatus.IDLE
+BROKEN: Final = psycopg.pq.TransactionStatus.INERROR
 
 
 def connect(location: Location, factory: type[psycopg.Connection[Any]] = psycopg.Connection) -> psycopg.Connection[Any]:
-    """A session in which each statement is a transaction.
+    """A session in which each statement is a transaction. It prepares nothing until it is known to be ours alone.
 
     Raises:
         psycopg.Error: there is none to be had.
@@ -273,9 +281,19 @@ def connect(location: Location, factory: type[psycopg.Connection[Any]] = psycopg
     given = conninfo_to_dict(location.conninfo)
     missing = {name: value for name, value in DEFAULTS.items() if name not in given}
     session = factory.connect(location.conninfo, autocommit=True, **missing)
-    session.prepare_threshold = 2
+    session.prepare_threshold = None
     session.prepared_max = STATEMENTS
     return session
+
+
+def is_pooled(session: psycopg.Connection[Any]) -> bool:
+    """Whether a pooler stands in between: then the process behind the session is not the one that we were told.
+
+    What is prepared in such a session is found, or not, by whoever is given its other end next, under names that are
+    the same for all of us.
+    """
+    (pid,) = session.execute("SELECT pg_backend_pid()").fetchone() or (0,)
+    return bool(pid != session.info.backend_pid)
 
 
 def no_session(error: psycopg.Error, where: str, *, passing: bool = False) -> Exception:
@@ -317,7 +335,7 @@ def _passing(error: psycopg.Error) -> bool:
     if error.sqlstate is not None:
         return True
     text = str(error)
-    return not any(mark in text for mark in _LASTING)
+    return _NO_VALUE.search(text) is None and not any(mark in text for mark in _LASTING)
 
 
 _LASTING: Final = (
@@ -327,18 +345,34 @@ _LASTING: Final = (
     "no pg_hba.conf entry",
     "invalid connection option",
     "unsupported startup parameter",
+    "unrecognized configuration parameter",
+    "invalid value for parameter",
+    "permission denied to set parameter",
     "invalid URI",
+    "invalid port number",
+    "invalid integer value",
     "could not translate host name",
     "Name or service not known",
     "failed to resolve host",
     "is not permitted to log in",
     "permission denied for database",
+    "does not support SSL",
+    "certificate",
 )
+
+_NO_VALUE: Final = re.compile(r"invalid \w+ value")
+"""What libpq says of an option that has none of its values."""
 
 
 def _first_line(error: psycopg.Error) -> str:
     said = " ".join(str(error).split()) or type(error).__name__
+    for prefix in _SAYS:
+        said = said.removeprefix(prefix)
     return said.removesuffix("?").removesuffix(_ASKS).removesuffix(".")
+
+
+_SAYS: Final = ("connection failed: ", "connection is bad: ")
+"""What psycopg puts in front of what libpq says; so do we."""
 
 
 _ASKS: Final = " Is the server running on that host and accepting TCP/IP connections"

@@ -9,8 +9,11 @@ import psycopg
 from resonate.errors import ResonateStoreError, StorageUnavailable, StorageUnusable
 from resonate.storage.base import Conflict
 
-_RERUN: Final = frozenset(("40001", "40P01", "55P03", "40003", "23505", "26000"))
-"""Serialisation failure, deadlock, lock not available, a row that was taken for new, a prepared statement that somebody
+IN_THE_WAY: Final = frozenset(("40001", "40P01", "55P03", "40003"))
+"""Serialisation failure, deadlock, lock not available, statement completion unknown: others were in the way."""
+
+_RERUN: Final = IN_THE_WAY | {"23505", "26000"}
+"""Others were in the way, a row that was taken for new, a prepared statement that somebody
 has dropped: the same batch may well succeed the next time."""
 
 _GONE: Final = frozenset(("57P01", "57P02", "57P03", "57P05", "25P03", "25P04", "08000", "08003", "08006", "08P01"))
@@ -66,6 +69,12 @@ def translate(error: psycopg.Error, where: str) -> Exception:
 
 def unreachable(where: str, error: object) -> StorageUnavailable:
     """No connection could be had in good time."""
+    if "too many c" in str(error) or "connection slots are reserved" in str(error):
+        return StorageUnavailable(
+            f"{where} has no connection left: {error}. Nothing was written. End sessions that nobody needs "
+            "(pg_stat_activity), raise max_connections, or lower lanes and pool in the url; what is under way goes on "
+            "by itself then"
+        )
     return StorageUnavailable(
         f"{where} cannot be reached: {error}. Nothing was written. Check that it runs and that this machine may "
         "connect; what is under way goes on by itself once it is back"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import re
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
@@ -22,14 +23,17 @@ from resonate.protocol.ids import origin_of
 from resonate.protocol.rows import Send
 from resonate.storage.base import Conflict
 from resonate.storage.drivers import driver_connection
-from resonate.storage.postgres.connection import IDLE, connect
-from resonate.storage.postgres.failures import Lost, is_lost, translate, unreachable
+from resonate.storage.postgres.connection import BROKEN, IDLE, PREPARED_AFTER, connect, is_pooled
+from resonate.storage.postgres.failures import IN_THE_WAY, Lost, is_lost, translate, unreachable
+from resonate.storage.postgres.listener import NOTIFY, notices
 from resonate.storage.postgres.location import Location
 from resonate.storage.postgres.rows import Rows, new_stamp
 from resonate.storage.postgres.statements import Statements, says_yes
 
 WAIT: Final = 30.0
 """Seconds for which a step waits for one of the connections of `ctx.transaction`."""
+
+CHECK_DEFERRED: Final = "SET CONSTRAINTS ALL IMMEDIATE"
 
 _ENDS: Final = re.compile(
     r"\s*(?:--[^\n]*\n\s*|/\*.*?\*/\s*)*(commit|rollback|abort|end|begin|start\s+transaction|prepare\s+transaction)\b(?!\s+to\b)",
@@ -166,7 +170,8 @@ class JointTransaction(Locking):
         """Give the session away for the block; however long it takes, it holds up nobody but itself.
 
         Raises:
-            UsageError: what ran in the block tried to end the transaction.
+            UsageError: what ran in the block tried to end the transaction, or swallowed an error that has.
+            psycopg.Error: what ran in the block violates a deferred constraint.
         """
         lent = self._lent
         lent.sent = ()
@@ -186,6 +191,36 @@ class JointTransaction(Locking):
             raise lent.misuse
         if lent.info.transaction_status == IDLE:
             raise UsageError("a step of ctx.transaction ended its transaction: what it changed is not with its result")
+        if lent.info.transaction_status == BROKEN:
+            raise UsageError(
+                "a step of ctx.transaction swallowed an error of a statement, after which PostgreSQL does nothing more "
+                "in its transaction. Let it raise, or put what may fail into `with connection.transaction():`, a "
+                "savepoint"
+            )
+        self._check_deferred()
+
+    def _check_deferred(self) -> None:
+        """Have deferred constraints and triggers checked now: what they refuse is an error of the step, as at its end
+        there is no telling it from one of ours.
+
+        Raises:
+            psycopg.Error: one of them is violated.
+            StorageUnavailable: it is not known whether.
+        """
+        if not self._sessions.defers:
+            return
+        try:
+            with psycopg.Cursor(self._lent) as cursor:
+                cursor.execute(CHECK_DEFERRED)
+        except (psycopg.errors.FeatureNotSupported, psycopg.errors.SyntaxError) as error:
+            self._sessions.defers = False
+            where = self._sessions.where
+            raise StorageUnavailable(f"{where} knows no deferred constraints; the step is tried again") from error
+        except psycopg.Error as error:
+            if not is_lost(error) and error.sqlstate not in IN_THE_WAY:
+                raise
+            found = translate(error, self._sessions.where)
+            raise StorageUnavailable(f"{found}; nothing of the transaction was stored. It is tried again") from error
 
     def commit(self) -> None:
         """Store everything.
@@ -234,7 +269,8 @@ class WithinTransaction(Locking):
     Args:
         connection: a `psycopg.Connection`, or what wraps one (a session or connection of SQLAlchemy).
         statements: those of the schema.
-        database: name, host and port of the database that it has to be connected to.
+        location: the database and schema that it has to be connected to.
+        is_ours: says which database a session is connected to, if that is another one.
 
     Raises:
         TypeError, UsageError: it is no such connection.
@@ -244,8 +280,7 @@ class WithinTransaction(Locking):
         self,
         connection: Any,
         statements: Statements,
-        where: str,
-        told: Callable[[Sequence[Send]], None],
+        location: Location,
         is_ours: Callable[[psycopg.Connection[Any]], str | None],
     ) -> None:
         session = driver_connection(connection)
@@ -254,8 +289,9 @@ class WithinTransaction(Locking):
                 "connection must be `psycopg.Connection`, or a session or connection of SQLAlchemy over psycopg 3, got "
                 f"{type(connection).__name__}"
             )
+        where = location.shown
         super().__init__(session, statements, where)
-        self._told = told
+        self._schema = location.schema
         other = is_ours(session)
         if other is not None:
             raise UsageError(
@@ -278,16 +314,36 @@ class WithinTransaction(Locking):
         session = self._session
         if isinstance(session, Lent) and session.lent:
             session.sent = [*session.sent, *self.sent]
-        else:
-            self._told(self.sent)
+        elif self.sent:
+            self._notify()
+
+    def _notify(self) -> None:
+        """Have PostgreSQL tell those who listen at the commit; else they look each second."""
+        if getattr(self._session, "_tpc", None) is not None:  # in two phases: one that notifies cannot be prepared
+            return
+        with contextlib.suppress(psycopg.Error), psycopg.Cursor(self._session) as cursor:
+            cursor.execute("SAVEPOINT resonate_notify")
+            try:
+                cursor.execute(NOTIFY, notices(self._schema, self.sent))
+            except psycopg.Error:  # it has no such thing
+                cursor.execute("ROLLBACK TO SAVEPOINT resonate_notify")
+            cursor.execute("RELEASE SAVEPOINT resonate_notify")
 
     def rollback(self) -> None:
         """Nothing has been written before `commit`."""
         self.undo()
+        del self._session
 
-    def is_open(self) -> bool:
-        """Whether the user has yet to commit or roll back."""
-        return not self._session.closed and self._session.info.transaction_status != IDLE
+    def leave(self) -> Callable[[], bool]:
+        """Forget the session; returns what tells whether the user has yet to commit or roll back."""
+        known = weakref.ref(self._session)
+        del self._session  # these rows refer to themselves, and would keep it until they are collected
+
+        def pending() -> bool:
+            session = known()
+            return session is not None and not session.closed and session.info.transaction_status != IDLE
+
+        return pending
 
 
 class Sessions:
@@ -295,6 +351,8 @@ class Sessions:
 
     def __init__(self, location: Location) -> None:
         self.where = location.shown
+        self.defers = True
+        """Whether the database has deferred constraints, as far as is known."""
         self._location = location
         self._free: list[Lent] = []
         self._room = threading.BoundedSemaphore(location.pool)
@@ -349,6 +407,8 @@ class Sessions:
     def _open(self) -> Lent:
         try:
             session = connect(self._location, Lent)
+            if not is_pooled(session):
+                session.prepare_threshold = PREPARED_AFTER
         except psycopg.Error as error:
             found: Exception = translate(error, self.where)
             if isinstance(found, Lost | Conflict):

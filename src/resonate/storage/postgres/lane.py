@@ -18,7 +18,8 @@ from resonate.protocol.records import PENDING
 from resonate.storage.base import Conflict
 from resonate.storage.postgres.connection import Connection, Statement
 from resonate.storage.postgres.failures import Lost
-from resonate.storage.postgres.rows import Rows, Tree, new_stamp
+from resonate.storage.postgres.known import Foreseen, Tree
+from resonate.storage.postgres.rows import Rows, new_stamp
 from resonate.storage.postgres.schema import TABLES
 from resonate.storage.postgres.statements import Statements, says_yes
 
@@ -42,12 +43,16 @@ class Lane(Rows):
         connection: this lane's session.
         statements: those of the schema.
         stored: called after each commit.
+        foreseen: what was read with offers, for the next transaction of each origin.
     """
 
-    def __init__(self, connection: Connection, statements: Statements, stored: Callable[[Rows], None]) -> None:
+    def __init__(
+        self, connection: Connection, statements: Statements, stored: Callable[[Rows], None], foreseen: Foreseen
+    ) -> None:
         super().__init__(self, statements)
         self._connection = connection
         self._stored = stored
+        self._foreseen = foreseen
         self._trees: OrderedDict[str, Tree] = OrderedDict()
         self._contended: dict[str, int] = {}
         self._batch = 0
@@ -81,7 +86,7 @@ class Lane(Rows):
                 self._lock(origins, spare=True)
                 there = {id for id in footprint.promises if origin_of(id) not in self._spared}
                 footprint = Footprint(there, footprint.schedules, set())
-            elif self._is_contended(origins):
+            elif self._others_write(origins):
                 self._lock(origins, spare=False)
             elif self._batch >= self._guess_from:
                 self._guess(footprint)
@@ -123,9 +128,27 @@ class Lane(Rows):
             if origin == id and origin not in self._trees:
                 self._trees[origin] = Tree(origin, None, guessed=True)
 
-    def _is_contended(self, origins: set[str]) -> bool:
+    def _others_write(self, origins: set[str]) -> bool:
+        """Whether others write to some of these too, and what they have written was not read just now."""
+        if self._foreseen:
+            origins = origins - self._foresee(origins)
         contended = self._contended
         return bool(contended) and any(contended.get(origin, -1) >= self._batch for origin in origins)
+
+    def _foresee(self, origins: set[str]) -> set[str]:
+        """Take over what was read with offers; of which origins that is."""
+        found: set[str] = set()
+        for origin in origins:
+            seen = self._foreseen.pop(origin, None)
+            if seen is None:
+                continue
+            found.add(origin)
+            tree, branches = seen
+            known = self._trees.get(origin)
+            if known is None or known.version != tree.version:
+                self._trees[origin] = tree
+                self._branches.update(branches)
+        return found
 
     def _lock(self, origins: set[str], *, spare: bool) -> None:
         """Begin a transaction that has `origins` to itself: all of them, or those that nobody else has now."""

@@ -3,7 +3,7 @@
 One session listens: `LISTEN` for each group that this process receives for. Notifications
 may be lost, so nothing depends on them: it looks by itself each second. Where they cannot
 be had at all (a transaction pooler, an engine without them) looking is all there is, and it
-is done more often.
+is done more often. A few offers are told with the notification, so that nobody need look.
 """
 
 from __future__ import annotations
@@ -15,18 +15,22 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
+import msgspec
 import psycopg
 
 from resonate.errors import ResonateStoreError
 from resonate.protocol.addresses import PUSHED
 from resonate.protocol.rows import Send
+from resonate.storage import codec
 from resonate.storage.base import Conflict
 from resonate.storage.postgres.connection import Connection
 from resonate.storage.postgres.failures import Lost
 from resonate.storage.postgres.location import Location
+from resonate.storage.postgres.presence import Presence
 from resonate.storage.postgres.rows import channel_of
 
 POLL: Final = 1.0
@@ -36,7 +40,13 @@ POLL_DEAF: Final = 0.05
 """Seconds between two looks where there are no notifications."""
 
 GATHER: Final = 0.005
-"""Seconds in which a group is notified at most once."""
+"""Seconds in which groups are notified at most once."""
+
+GATHER_FEW: Final = 0.003
+"""The same after a single offer: whoever makes one call after the other waits for each."""
+
+TOLD: Final = 4_000
+"""Characters of offers that go along with a notification; PostgreSQL takes up to 8,000 bytes."""
 
 BUSY: Final = 0.02
 """Seconds that the workers of this process have to take a message before others hear of it."""
@@ -50,6 +60,8 @@ OURS: Final = 10_000
 AWAY: Final = 1.0
 """Seconds before the listening session is opened again after a failure."""
 
+NOTIFY: Final = "SELECT pg_notify(n, t) FROM unnest(%s::text[], %s::text[]) AS k(n, t)"
+
 _LOG: Final = logging.getLogger("resonate.storage")
 
 
@@ -58,18 +70,23 @@ class Listener:
 
     Args:
         location: the database and schema.
+        presence: told whether the database is there.
         opened: called with each new listening session.
         look: called, on the listener's thread, when others may have done something: with True when somebody said so,
-            each `POLL` seconds with False.
+            each `POLL` seconds with False; and with the offers that are all that was told.
     """
 
     def __init__(
-        self, location: Location, opened: Callable[[psycopg.Connection[Any]], None], look: Callable[[bool], None]
+        self,
+        location: Location,
+        presence: Presence,
+        opened: Callable[[psycopg.Connection[Any]], None],
+        look: Callable[[bool, list[Send]], None],
     ) -> None:
         self._location = location
         self._look = look
         self._opened = opened
-        self._connection = Connection(location, self._prepare)
+        self._connection = Connection(location, presence, self._prepare)
         self._groups: set[str] = set()
         self._changed = False
         self._thread: threading.Thread | None = None
@@ -134,9 +151,9 @@ class Listener:
                 self._deaf = self._connection.pooled
                 if self._changed and not self._deaf:
                     self._listen(session)
-                told = self._wait(session)
+                told, offers = self._wait(session)
                 if not self._stopped.is_set():
-                    self._look(told)
+                    self._look(told, offers)
                 failed = 0
             except (psycopg.Error, Lost, Conflict, ResonateStoreError) as error:
                 self._connection.drop()
@@ -163,11 +180,11 @@ class Listener:
                 return
         self.listening = bool(groups)
 
-    def _wait(self, session: psycopg.Connection[Any]) -> bool:
-        """Return when there may be something; whether somebody has said so."""
+    def _wait(self, session: psycopg.Connection[Any]) -> tuple[bool, list[Send]]:
+        """Return when there may be something: whether somebody has said so, and the offers if these are all of it."""
         if self._deaf:
             self._stopped.wait(POLL_DEAF)
-            return False
+            return False, []
         woken, heard = self._woken.fileno(), session.fileno()
         with selectors.DefaultSelector() as selector:
             selector.register(woken, selectors.EVENT_READ)
@@ -175,14 +192,13 @@ class Listener:
             ready = {key.fd for key, _ in selector.select(POLL)}
         if woken in ready:
             self._woken.recv(4096)
-        if heard in ready:
-            for _ in session.notifies(timeout=0):  # one look answers all that are there
-                pass
-        return bool(ready)
+        told = [told_offers(notify.payload) for notify in session.notifies(timeout=0)] if heard in ready else []
+        whole = woken not in ready and all(told)  # else there is something that has to be looked for
+        return bool(ready), [offer for offers in told for offer in offers] if whole else []
 
 
 class Teller:
-    """Notifies the processes that listen for a group, at most once in `GATHER`, from a thread of its own.
+    """Notifies the processes that listen for a group, a few hundred times a second at most, from a thread of its own.
 
     What somebody in this process can take is announced to others only if it has not been taken
     after `BUSY`: then those here have enough to do.
@@ -195,8 +211,8 @@ class Teller:
     def __init__(self, execute: Callable[..., Any], schema: str) -> None:
         self._execute = execute
         self._schema = schema
-        self._groups: set[str] = set()
-        self._ours: dict[tuple[str, ...], tuple[float, str]] = {}
+        self._groups: dict[str, list[Send]] = {}
+        self._ours: dict[tuple[str, ...], tuple[float, str, Send]] = {}
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._stopped = False
@@ -207,14 +223,14 @@ class Teller:
         with self._changed:
             for send in sent:
                 name = channel_of(send.address)
-                group = name.partition("/")[0] if name != PUSHED else name
+                group = _group_of(name)
                 if not name:
                     continue
                 elsewhere = send.prefer is not None and f"{group}/{send.prefer}" not in mine
                 if name not in mine or elsewhere:
-                    self._groups.add(group)
+                    self._groups.setdefault(group, []).append(send)
                 elif len(self._ours) < OURS and "/" not in name:
-                    self._ours[send.key] = now + BUSY, group
+                    self._ours[send.key] = now + BUSY, group, send
             if not self._groups and not self._ours:
                 return
             if self._thread is None and not self._stopped:
@@ -245,28 +261,66 @@ class Teller:
                 while not self._groups and not self._stopped:
                     self._changed.wait(BUSY if self._ours else None)
                     self._left()
-                groups, self._groups = self._groups, set()
+                groups, self._groups = self._groups, {}
             if groups:
                 self._notify(groups)
             if self._stopped:
                 return
-            time.sleep(GATHER)
+            single = all(len(sends) == 1 and sends[0].key[0] == "execute" for sends in groups.values())
+            time.sleep(GATHER_FEW if single else GATHER)
 
     def _left(self) -> None:
         """What nobody here has taken in good time is for others too."""
         now = time.monotonic()
-        for key, (at, group) in list(self._ours.items()):
+        for key, (at, group, send) in list(self._ours.items()):
             if at > now:  # in order of time
                 return
             self._ours.pop(key, None)
-            self._groups.add(group)
+            self._groups.setdefault(group, []).append(send)
 
-    def _notify(self, groups: Iterable[str]) -> None:
-        names = [channel(self._schema, group) for group in groups]
+    def _notify(self, groups: Mapping[str, Sequence[Send]]) -> None:
         try:
-            self._execute("SELECT pg_notify(n, '') FROM unnest(%s::text[]) n", (names,))
+            self._execute(NOTIFY, _notices(self._schema, groups))
         except Exception as error:  # they look by themselves
             _LOG.debug("other processes could not be told: %s", error)
+
+
+def notices(schema: str, sent: Sequence[Send]) -> tuple[list[str], list[str]]:
+    """The parameters of `NOTIFY` that tell all who receive for them of messages."""
+    groups: dict[str, list[Send]] = {}
+    for send in sent:
+        name = channel_of(send.address)
+        if name:
+            groups.setdefault(_group_of(name), []).append(send)
+    return _notices(schema, groups)
+
+
+def _notices(schema: str, groups: Mapping[str, Sequence[Send]]) -> tuple[list[str], list[str]]:
+    return [channel(schema, group) for group in groups], [telling(sends) for sends in groups.values()]
+
+
+def _group_of(name: str) -> str:
+    return name.partition("/")[0] if name != PUSHED else name
+
+
+def telling(sends: Sequence[Send]) -> str:
+    """Offers as the text of a notification; empty, which asks for a look, for other news and for too many."""
+    if any(send.key[0] != "execute" for send in sends):
+        return ""
+    text = b64encode(_encode([(send.key[1], codec.encode_send(send)) for send in sends])).decode()
+    return text if len(text) <= TOLD else ""
+
+
+def told_offers(text: str) -> list[Send]:
+    """The offers in the text of a notification; none if there has to be a look."""
+    try:
+        return [codec.decode_send("execute", id, "", body) for id, body in _decode(b64decode(text))] if text else []
+    except (ValueError, msgspec.MsgspecError):  # not one of ours
+        return []
+
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder(list[tuple[str, bytes]]).decode
 
 
 def channel(schema: str, group: str) -> str:

@@ -14,6 +14,8 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from msgspec import Struct
 
+from resonate.urls import shown as shown_url
+
 SCHEMES: Final = ("postgresql", "postgres")
 
 LANES: Final = 2
@@ -26,6 +28,7 @@ POOL: Final = 8
 
 POOL_MAX: Final = 500
 
+_NO_PORT: Final = re.compile(r":(?!\d*(?:,|$))")
 _SCHEMA: Final = re.compile(r"[a-z_][a-z0-9_]{0,39}")
 
 
@@ -56,8 +59,17 @@ def parse(url: str) -> Location:
     Raises:
         ValueError: an option or value of ours is wrong; says what would be right. Never shows the password.
     """
-    parts = urlsplit(url)
-    shown = f"postgresql://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise ValueError(f"url {shown_url(url)!r} cannot be read: is the host an address in brackets?") from None
+    shown = f"postgresql://{shown_url(f'//{parts.netloc}{parts.path}')[2:]}"
+    misread = "@" in url and "@" not in parts.netloc and ("@" in parts.path or _NO_PORT.search(parts.netloc))
+    if misread or parts.netloc.count("@") > 1:
+        raise ValueError(
+            f"url {shown_url(url)!r} holds an '@' {'behind its host' if misread else 'too many'}: a password needs "
+            "/ ? # and @ escaped (%2F %3F %23 %40)"
+        )
     if parts.fragment:
         raise ValueError(f"url {shown!r} holds a '#': write it as %23 if it is part of a name or password")
     options: dict[str, Any] = {}
@@ -79,6 +91,11 @@ def parse(url: str) -> Location:
     if not parts.netloc and conninfo.startswith("postgresql:/") and not conninfo.startswith("postgresql://"):
         conninfo = conninfo.replace("postgresql:", "postgresql://", 1)
     return Location(conninfo, shown, **options)
+
+
+def quoted(schema: str) -> str:
+    """A schema as it is written in a statement: it may be called `user` or `order`."""
+    return f'"{schema}"'
 
 
 def _schema(shown: str, name: str, value: str) -> str:

@@ -10,7 +10,7 @@ writes anything below it. What a process remembers of an origin is right exactly
 the version is the one it remembers; every write says which version it relies on.
 
 Migrations are numbered by their place in the list and run by the first that comes, under a
-lock. One that has been released never changes. `{s}` stands for the schema.
+lock. One that has been released never changes. `{s}` stands for the schema, in quotes.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from resonate.errors import StorageUnusable
+from resonate.storage.postgres.executions import fill
+from resonate.storage.postgres.location import quoted
 
 Execute = Callable[..., list[tuple[Any, ...]]]
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
+MIGRATIONS: Final[tuple[tuple[str | Callable[[Execute, str], None], ...], ...]] = (
     (
         """
         CREATE TABLE {s}.origins (
@@ -98,9 +100,44 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         )
         """,
     ),
+    # 2: executions are found by phase, function, group, label and error (`protocol.listing`), open tasks by group.
+    # The column `begun` stays, unused: programs of the older version that are connected go on writing it.
+    (
+        """
+        CREATE TABLE {s}.executions (
+            origin text COLLATE "C" NOT NULL,
+            id text COLLATE "C" NOT NULL,
+            begun bigint NOT NULL,
+            state text COLLATE "C" NOT NULL,
+            function text COLLATE "C" NOT NULL,
+            grp text COLLATE "C" NOT NULL,
+            fault text COLLATE "C",
+            PRIMARY KEY (origin, id)
+        ) WITH (fillfactor = 80)
+        """,
+        """
+        CREATE TABLE {s}.labels (
+            origin text COLLATE "C" NOT NULL,
+            id text COLLATE "C" NOT NULL,
+            name text COLLATE "C" NOT NULL,
+            value text COLLATE "C" NOT NULL,
+            begun bigint NOT NULL,
+            PRIMARY KEY (origin, id, name)
+        )
+        """,
+        'ALTER TABLE {s}.tasks ADD COLUMN grp text COLLATE "C", ADD COLUMN since bigint',
+        fill,
+        "CREATE INDEX executions_state ON {s}.executions (state, begun, id)",
+        "CREATE INDEX executions_function ON {s}.executions (function, state, begun, id)",
+        "CREATE INDEX executions_group ON {s}.executions (grp, state, begun, id)",
+        "CREATE INDEX executions_fault ON {s}.executions (function, fault, begun, id) WHERE fault IS NOT NULL",
+        "CREATE INDEX labels_value ON {s}.labels (name, value, begun, id)",
+        "CREATE INDEX tasks_group ON {s}.tasks (grp, state, since) WHERE grp IS NOT NULL",
+        "DROP INDEX {s}.promises_begun",
+    ),
 )
 
-TABLES: Final = ("promises", "tasks", "schedules", "outbox", "obligations", "origins")
+TABLES: Final = ("promises", "tasks", "schedules", "outbox", "obligations", "origins", "executions", "labels")
 
 LOCK: Final = 0x7265_736F_6E61_7465
 """The advisory lock under which a schema is migrated."""
@@ -111,7 +148,7 @@ def version_of(execute: Execute, schema: str) -> int | None:
     there = execute(
         "SELECT 1 FROM information_schema.tables WHERE table_schema = %s AND table_name = 'schema_version'", (schema,)
     )
-    return int(execute(f"SELECT version FROM {schema}.schema_version")[0][0]) if there else None
+    return int(execute(f"SELECT version FROM {quoted(schema)}.schema_version")[0][0]) if there else None
 
 
 def check(version: int, where: str, schema: str) -> None:
@@ -138,16 +175,20 @@ def migrate(execute: Execute, where: str, schema: str, *, lock: bool = True) -> 
     """
     if lock:
         execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
+    s = quoted(schema)
     version = version_of(execute, schema)
     if version is None:
         if not execute("SELECT 1 FROM information_schema.schemata WHERE schema_name = %s", (schema,)):
-            execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
-        execute(f"CREATE TABLE {schema}.schema_version (version integer NOT NULL PRIMARY KEY)")
-        execute(f"INSERT INTO {schema}.schema_version VALUES (0)")
+            execute(f"CREATE SCHEMA IF NOT EXISTS {s}")
+        execute(f"CREATE TABLE {s}.schema_version (version integer NOT NULL PRIMARY KEY)")
+        execute(f"INSERT INTO {s}.schema_version VALUES (0)")
         version = 0
     check(version, where, schema)
     for number, statements in enumerate(MIGRATIONS[version:], version + 1):
         for statement in statements:
-            execute(statement.format(s=schema))
-        execute(f"UPDATE {schema}.schema_version SET version = %s", (number,))
+            if callable(statement):
+                statement(execute, s)
+            else:
+                execute(statement.format(s=s))
+        execute(f"UPDATE {s}.schema_version SET version = %s", (number,))
     return version, len(MIGRATIONS)

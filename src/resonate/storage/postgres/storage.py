@@ -22,15 +22,20 @@ from resonate.protocol.records import ACQUIRED, Promise, Schedule
 from resonate.protocol.rows import PromiseRow, Send, TaskRow
 from resonate.storage import codec
 from resonate.storage.base import Timer
+from resonate.storage.executions import Executions
 from resonate.storage.postgres import schema
 from resonate.storage.postgres.arrivals import LOOK, LOOK_FIRST, Arrivals
-from resonate.storage.postgres.connection import Connection, connect, no_session
+from resonate.storage.postgres.connection import PATIENCE, Connection, connect, no_session
+from resonate.storage.postgres.executions import PostgresExecutions
 from resonate.storage.postgres.joint import JointTransaction, Sessions, WithinTransaction
+from resonate.storage.postgres.known import Foreseen, foreseen
 from resonate.storage.postgres.lane import Lane
 from resonate.storage.postgres.listener import DatabaseClock, Listener, Teller
 from resonate.storage.postgres.location import Location
+from resonate.storage.postgres.presence import Presence
+from resonate.storage.postgres.reading import Reading, sends_of
 from resonate.storage.postgres.rows import Rows, outbox_key
-from resonate.storage.postgres.statements import Statements
+from resonate.storage.postgres.statements import SEND, Statements
 from resonate.storage.postgres.trees import PostgresTrees
 from resonate.storage.postgres.watchdog import Watchdog
 from resonate.storage.trees import drop, purge
@@ -40,6 +45,12 @@ HIDDEN: Final = 5_000
 
 HIDDEN_PUSHED: Final = 60_000
 """The same for what is pushed: a receiver may have to be started first."""
+
+FEW: Final = 2
+"""Offers that are taken together with what acquiring their tasks asks for; for more one read later costs less."""
+
+FORESEEN_TREES: Final = 2_000
+"""Origins that were read with offers and are remembered until the tasks are acquired."""
 
 BUSY: Final = 25
 """Milliseconds after which timers are looked at again whose rows others had; up to twice that, at random."""
@@ -75,8 +86,9 @@ class PostgresStorage:
     shared = True
     claims = True
 
-    def __init__(self, location: Location) -> None:
+    def __init__(self, location: Location, *, make: bool = True) -> None:
         self.clock = DatabaseClock()
+        self._make = make
         self.lanes = location.lanes + 1
         self._location = location
         self._statements = Statements(location.schema)
@@ -84,8 +96,9 @@ class PostgresStorage:
         self._lanes: list[Lane | None] = [None] * self.lanes
         self._connections: list[Connection] = []
         self._opening = threading.Lock()
-        self._side = Connection(location, relaxed=True)
-        self._listener = Listener(location, self._lock_pid, self._look)
+        self._presence = Presence(location.shown, PATIENCE)
+        self._side = Connection(location, self._presence, relaxed=True)
+        self._listener = Listener(location, self._presence, self._lock_pid, self._look)
         self._sessions = Sessions(location)
         self._watchdog = Watchdog(location, lambda: [self._side, *self._connections])
         self._teller = Teller(self._aside, location.schema)
@@ -94,6 +107,7 @@ class PostgresStorage:
         self._fresh: list[Send] = []
         self._owed: list[Timer] = []
         self._arrivals = Arrivals(self._aside, self._statements.arrived)
+        self._foreseen: Foreseen = {}
         self._checked: str | None = None
         self._next_due: int | None = None
         """No timer is due before."""
@@ -121,15 +135,17 @@ class PostgresStorage:
         lane = self._lanes[number]
         if lane is None:
             with self._opening:
-                connection = Connection(self._location)
+                connection = Connection(self._location, self._presence)
                 self._connections.append(connection)
-                lane = self._lanes[number] = Lane(connection, self._statements, self._stored)
+                lane = self._lanes[number] = Lane(connection, self._statements, self._stored, self._foreseen)
                 self._watchdog.start()
         return lane
 
     def _stored(self, rows: Rows) -> None:
         """A transaction of this process is stored."""
         sent, earliest = rows.sent, rows.earliest
+        if earliest is None and not sent and not rows.owed:
+            return
         with self._state:
             self._owed += rows.owed
             if earliest is not None:
@@ -138,7 +154,7 @@ class PostgresStorage:
                 if self._wake_at is None or earliest < self._wake_at:
                     self._wake_at = earliest
             self._fresh += sent
-            mine = self._channels()
+            mine = self._channels() if sent else set()
         if sent:
             self._teller.tell(sent, mine)
 
@@ -146,14 +162,11 @@ class PostgresStorage:
         return JointTransaction(self._sessions, self._statements, self._joined)
 
     def within(self, connection: Any) -> WithinTransaction:
-        return WithinTransaction(connection, self._statements, self._location.shown, self._will_send, self._other)
+        return WithinTransaction(connection, self._statements, self._location, self._other)
 
     def _joined(self, rows: Rows) -> None:
         self._stored(rows)
         self._changed()
-
-    def _will_send(self, sent: Sequence[Send]) -> None:
-        """The user's transaction is still to be committed; whoever listens looks each second anyway."""
 
     def _other(self, session: psycopg.Connection[Any]) -> str | None:
         """The database of `session`, if it is not ours."""
@@ -187,19 +200,25 @@ class PostgresStorage:
         return True
 
     def promises(self, after: str | None) -> list[PromiseRow]:
-        return list(Rows(_Aside(self._aside), self._statements).promises(after))
+        return list(Reading(_Aside(self._aside), self._statements).promises(after))
 
-    def executions(self, before: tuple[int, str] | None) -> list[PromiseRow]:
-        return list(Rows(_Aside(self._aside), self._statements).executions(before))
+    def below(self, above: str, end: str) -> list[PromiseRow]:
+        return list(Reading(_Aside(self._aside), self._statements).below(above, end))
+
+    def strays(self, first: str, last: str) -> list[PromiseRow]:
+        return Reading(_Aside(self._aside), self._statements).strays(first, last)
+
+    def listing(self) -> Executions:
+        return Executions(PostgresExecutions(self._aside, self._statements.schema))
 
     def tasks(self, after: str | None) -> list[TaskRow]:
-        return list(Rows(_Aside(self._aside), self._statements).tasks(after))
+        return list(Reading(_Aside(self._aside), self._statements).tasks(after))
 
     def schedules(self, after: str | None) -> list[Schedule]:
-        return list(Rows(_Aside(self._aside), self._statements).schedules(after))
+        return list(Reading(_Aside(self._aside), self._statements).schedules(after))
 
     def messages(self) -> list[Send]:
-        return _sends(self._aside(self._statements.outbox))
+        return sends_of(self._aside(self._statements.outbox))
 
     # ---- timers ----------------------------------------------------------------------------------
 
@@ -247,7 +266,7 @@ class PostgresStorage:
         return self._arrived(whole=True, limit=LOOK_FIRST)
 
     def peek(self, keys: Sequence[tuple[str, ...]]) -> list[Send]:
-        return _sends(self._aside(self._statements.peek, _columns(keys))) if keys else []
+        return sends_of(self._aside(self._statements.peek, _columns(keys))) if keys else []
 
     def take(self, keys: Sequence[tuple[str, ...]], limit: int | None = None) -> list[Send]:
         offers = [key for key in keys if key[0] == "execute"]
@@ -259,12 +278,25 @@ class PostgresStorage:
         if offers and len(found) < most:
             now = self.clock.now()
             until = now + HIDDEN_PUSHED, now + HIDDEN
-            found += self._aside(self._statements.hide, (*_columns(offers), now, most - len(found), *until))
+            few = most - len(found) <= FEW
+            hide = self._statements.hide_and_read if few else self._statements.hide
+            rows = self._aside(hide, (*_columns(offers), now, most - len(found), *until))
+            found += [(kind, id, "", body, seq) for what, _, id, kind, seq, body in rows if what == SEND]
+            if few:
+                self._foresee(rows)
         found.sort(key=lambda row: row[4])
         self._teller.taken(keys)
         if self._arrivals.is_low(offers, most):
             self._listener.wake()
-        return _sends(row[:4] for row in found)
+        return sends_of(row[:4] for row in found)
+
+    def _foresee(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Keep what was read with offers for the transactions that acquire their tasks, as of the versions read."""
+        trees, branches = foreseen(rows)
+        if len(self._foreseen) > FORESEEN_TREES:  # of tasks that others have acquired in the end
+            self._foreseen.clear()
+        for origin, tree in trees.items():
+            self._foreseen[origin] = tree, branches.get(origin, {})
 
     def watch(self, group: str, pid: str, changed: Callable[[], None]) -> None:
         self._changed = changed
@@ -287,12 +319,16 @@ class PostgresStorage:
     def _arrived(self, *, whole: bool, limit: int = LOOK) -> list[Send]:
         with self._state:
             channels = self._channels()
-        return _sends(self._arrivals.look(channels, self.clock.now(), whole=whole, limit=limit))
+        return sends_of(self._arrivals.look(channels, self.clock.now(), whole=whole, limit=limit))
 
-    def _look(self, told: bool) -> None:
-        """Learn what other processes have done; what they have made due only now and then."""
+    def _look(self, told: bool, offers: Sequence[Send] = ()) -> None:
+        """Learn what other processes have done, `offers` if they say that it is no more than these; what they have made
+        due only now and then."""
         whole = self._arrivals.is_time()
-        arrived = self._arrived(whole=whole)
+        if offers and not whole:  # where more waits than is known here, these come after it
+            arrived = [] if self._arrivals.behind else offers
+        else:
+            arrived = self._arrived(whole=whole)
         if whole or not told or not self.clock.sure:
             self._read_next_due(jitter=True)
         with self._state:
@@ -366,6 +402,11 @@ class PostgresStorage:
             return
         if version is not None:
             schema.check(version, where, name)
+        elif not self._make:
+            raise UsageError(
+                f"schema {name!r} of {where} holds no tables of resonate; programs make them when they start, and "
+                "`resonate migrate` does. See that the url names the right database and schema"
+            )
         migrate(self._location)
 
 
@@ -402,10 +443,6 @@ class _Aside:
 def _columns(keys: Sequence[tuple[str, ...]]) -> tuple[list[str], list[str], list[str], list[str]]:
     rows = [outbox_key(key) for key in keys]
     return [origin_of(row[1]) for row in rows], [row[0] for row in rows], [row[1] for row in rows], [r[2] for r in rows]
-
-
-def _sends(rows: Iterable[tuple[Any, ...]]) -> list[Send]:
-    return [codec.decode_send(*row) for row in rows]
 
 
 __all__ = ["PostgresStorage", "migrate"]

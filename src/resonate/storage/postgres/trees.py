@@ -74,7 +74,7 @@ class PostgresTrees:
         self._deletions = tuple(
             f"DELETE FROM {s}.{table} t USING unnest(%s::text[], %s::text[]) AS k(o, i) "
             "WHERE t.origin = k.o AND t.id = k.i"
-            for table in ("tasks", "promises", "outbox")
+            for table in ("tasks", "promises", "outbox", "executions", "labels")
         )
         self._delete_offers = f"{self._deletions[2]} AND kind <> 'unblock'"
         tables = ("promises", "schedules", "outbox")
@@ -93,7 +93,7 @@ class PostgresTrees:
         try:
             self._execute("BEGIN")
             if self._alone and self._execute(
-                "SELECT pg_try_advisory_xact_lock(%s, hashtext(%s))", (LOCK & 0x7FFF_FFFF, self._statements.schema)
+                "SELECT pg_try_advisory_xact_lock(%s, hashtext(%s))", (LOCK & 0x7FFF_FFFF, self._statements.name)
             ) != [(True,)]:
                 connection.rollback()
                 return None
@@ -158,8 +158,8 @@ class PostgresTrees:
             return
         origins = sorted({origin_of(id) for id in ids})
         self._lock({origin for origin in origins if origin not in self._locked})
-        tasks, promises, messages = self._deletions
-        for statement in (self._delete_offers if keep_news else messages, tasks, promises):
+        tasks, promises, messages, *listed = self._deletions
+        for statement in (self._delete_offers if keep_news else messages, tasks, promises, *listed):
             self._execute(statement, ([origin_of(id) for id in ids], list(ids)))
         self._execute(self._delete_origins, (origins,))
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sqlite3
+import stat
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -46,10 +48,11 @@ class Connection:
             raise StorageUnusable(f"SQLite {sqlite3.sqlite_version} is too old: 3.40 or newer is needed")
         self.path = location.path
         self.lock = threading.RLock()
+        first = not os.path.exists(f"{location.path}-lock")
         self.locks = _lock_directory(location.path)
         self._durable = f"PRAGMA synchronous = {location.synchronous}"
         self._relaxed = "PRAGMA synchronous = normal" if location.synchronous == "full" else self._durable
-        self._turn = WriteLock(self.locks)
+        self._turn = WriteLock(self.locks, location.busy_timeout / 1000)
         self._broken: ResonateStoreError | None = None
         self._closed = False
         try:
@@ -58,8 +61,10 @@ class Connection:
                 self._database = self._open(location, factory)
             finally:
                 self._turn.release()
-        except BaseException:
+        except BaseException as error:
             self._turn.close()
+            if first and _is_no_database(error):  # nobody can be using it: it is left without our locks beside it
+                shutil.rmtree(self.locks, ignore_errors=True)
             raise
         self._cursor = self._database.cursor()
         self._inode = _inode(self.path)
@@ -170,7 +175,12 @@ class Connection:
             if self._closed:
                 return
             self._closed = True
-            self._turn.acquire()  # the last one to close tidies up, which nobody else must run into
+            try:
+                self._turn.acquire()  # the last one to close tidies up, which nobody else must run into
+            except StorageUnavailable:  # whoever holds us up will not close either
+                self._database.close()
+                self._turn.close()
+                return
             try:
                 self._database.close()
             finally:
@@ -230,15 +240,50 @@ def _lock_directory(path: str) -> str:
         raise StorageUnusable(f"{path} is a directory: name a file in it")
     directory = f"{path}-lock"
     try:
-        os.makedirs(directory, exist_ok=True)
+        _create(path)
+        _make_directory(directory, os.stat(path).st_mode)
         for name in ("queue", "write", "waits", "purge"):
             os.close(os.open(f"{directory}/{name}", os.O_RDWR | os.O_CREAT, 0o666))
     except OSError as error:
+        if os.path.dirname(str(error.filename)) == directory:
+            raise StorageUnusable(
+                f"{path} cannot be used: its lock {error.filename} cannot be opened ({error.strerror}). This user "
+                f"needs to be able to write what is in {directory}: give that directory and its files the owner and "
+                "rights of the file itself, or delete it while no process uses the file"
+            ) from error
         raise StorageUnusable(
             f"{path} cannot be written: its locks in {directory} cannot be made ({error.strerror}). This user needs to "
             "be able to write the file and its directory"
         ) from error
     return directory
+
+
+def _is_no_database(error: BaseException) -> bool:
+    cause = error.__cause__
+    return isinstance(cause, sqlite3.Error) and getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB
+
+
+def _create(path: str) -> None:
+    """Make the file if it is not there: it is for this user, and for the group where new files are for groups."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o660)
+    except FileExistsError:
+        return
+    try:
+        if not os.fstat(descriptor).st_mode & stat.S_IWGRP:
+            os.fchmod(descriptor, 0o600)
+    finally:
+        os.close(descriptor)
+
+
+def _make_directory(directory: str, mode: int) -> None:
+    """Make the directory of the locks, for those who may write the file: whoever can open a lock can hold it."""
+    wanted = sum(0o7 << shift for shift in (6, 3, 0) if mode >> shift & 0o6 == 0o6)
+    try:
+        os.mkdir(directory, 0o700)
+    except FileExistsError:
+        return
+    os.chmod(directory, 0o700 | wanted)
 
 
 def _inode(path: str) -> tuple[int, int] | None:

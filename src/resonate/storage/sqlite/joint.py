@@ -8,8 +8,11 @@ has its own connection, either looks like another process that has written.
 from __future__ import annotations
 
 import contextlib
+import functools
+import gc
 import os
 import sqlite3
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
@@ -195,25 +198,30 @@ class WithinTransaction(Rows):
         self._borrowed = _Borrowed(database, path)
         super().__init__(self._borrowed)
         self._check_file(path)
-        if not database.in_transaction:
+        self._begun = not database.in_transaction
+        if self._begun:
+            _refuse_autocommit(database)
             self._execute("BEGIN IMMEDIATE")
+        self._changes = database.total_changes
 
     def commit(self) -> None:
         """Have everything in the user's transaction; nothing is durable before they commit it."""
+        database = self._borrowed.database
         with self._borrowed.as_ours():
             self.flush()
-        if isinstance(self._borrowed.database, Lent):
-            self._borrowed.database.sent = [*self._borrowed.database.sent, *self.sent]
+        if database.total_changes == self._changes:
+            self.rollback()
+        if isinstance(database, Lent):
+            database.sent = [*database.sent, *self.sent]
 
     def rollback(self) -> None:
-        """Nothing has been written before `commit`."""
+        """Leave the connection as it was: nothing has been written before `commit`, but a transaction may be begun."""
+        if self._begun and self._borrowed.database.in_transaction:
+            self._execute("ROLLBACK")
 
-    def is_open(self) -> bool:
-        """Whether the user has yet to commit or roll back."""
-        try:
-            return self._borrowed.database.in_transaction
-        except sqlite3.Error:  # closed
-            return False
+    def leave(self) -> Callable[[], bool]:
+        """What tells whether the user has yet to commit or roll back."""
+        return _Pending(self._borrowed.database).still
 
     def _check_file(self, path: str) -> None:
         files = {name: file for _, name, file in self._execute("PRAGMA database_list")}
@@ -223,6 +231,54 @@ class WithinTransaction(Rows):
                 f"begin_run_in was given a connection to {file or 'a database in memory'}, but state lives in {path}: "
                 "both have to be in one file to be committed together"
             )
+
+
+def _refuse_autocommit(database: sqlite3.Connection) -> None:
+    """Nobody is to be left with a transaction that they did not begin, and would not end."""
+    if database.isolation_level is None or getattr(database, "autocommit", False) is True:  # that came with Python 3.12
+        raise UsageError(
+            "begin_run_in was given a connection in autocommit mode outside of a transaction: what it starts could not "
+            "be part of one. Execute BEGIN IMMEDIATE on it before, and COMMIT after"
+        )
+
+
+class _Pending:
+    """Whether a connection of the user's is in a transaction; lets go of it when they have dropped it."""
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self._database: sqlite3.Connection | None = database
+
+    def still(self) -> bool:
+        """Whether the user has yet to commit or roll back."""
+        if self._database is None:
+            return False
+        if self.holders() <= _alone():
+            self._database = None
+            gc.collect()  # it refers to itself, and nobody can write before its transaction is rolled back
+            return False
+        try:
+            return self._database.in_transaction
+        except sqlite3.Error:  # closed
+            return False
+
+    def holders(self) -> int:
+        """How many have the connection: `sqlite3` knows no weak references to one."""
+        return sys.getrefcount(self._database)
+
+    def close(self) -> None:
+        """End the connection."""
+        if self._database is not None:
+            self._database.close()
+
+
+@functools.cache
+def _alone() -> int:
+    """The holders of a connection that nobody else has."""
+    pending = _Pending(sqlite3.connect(":memory:"))
+    try:
+        return pending.holders()
+    finally:
+        pending.close()
 
 
 class _Borrowed:

@@ -1,7 +1,7 @@
 """Where the file is and how it is to be treated: URLs such as `sqlite:///app.db?synchronous=normal`.
 
-Only reads text: no file is looked at, and `sqlite3` is not imported, so that a client can
-refuse a bad URL when it is made.
+Only reads text and follows links: no file is opened, and `sqlite3` is not imported, so that a
+client can refuse a bad URL when it is made.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from msgspec import Struct
+
+from resonate.errors import UsageError
 
 SYNCHRONOUS: Final = ("full", "normal", "off")
 """What a commit waits for: the disk; the disk at checkpoints only (a power cut may lose the last commits); nothing."""
@@ -23,7 +25,7 @@ _IN_MEMORY: Final = "Leave the url out to keep state in the memory of this proce
 
 
 class Location(Struct, frozen=True):
-    """A file, absolute, and its options."""
+    """A file, absolute and without symbolic links (its locks are beside it, for all who use it), and its options."""
 
     path: str
     synchronous: str = "full"
@@ -42,11 +44,13 @@ def parse(url: str) -> Location:
     if parts.fragment:
         raise ValueError(f"url {url!r} holds a '#': write it as %23 if it is part of the file's name")
     path = unquote(parts.path[1:])
-    if path in ("", ":memory:"):
+    if parts.path in ("", "/") or path == ":memory:":
         raise ValueError(f"url {url!r} names no file. {_IN_MEMORY}, or name one: {_FORMS}")
+    if not url[len("sqlite") :].startswith(":///"):
+        raise ValueError(f"url {url!r} has too few slashes: write 'sqlite:///{parts.path}' for {unquote(parts.path)}")
     if "\0" in path or path.endswith("/"):
         raise ValueError(f"url {url!r} does not name a file: write {_FORMS}")
-    return Location(os.path.abspath(path), **_options(url, parts.query))
+    return Location(os.path.realpath(path), **_options(url, parts.query))
 
 
 def _options(url: str, query: str) -> dict[str, Any]:
@@ -73,3 +77,11 @@ def _busy_timeout(url: str, value: str) -> int:
 
 
 _OPTIONS: Final = {"synchronous": _synchronous, "busy_timeout": _busy_timeout}
+
+
+def absent(path: str) -> UsageError:
+    """What whoever only looks is told where a file does not exist."""
+    return UsageError(
+        f"there is no file {path}; programs make it when they start. A relative URL is relative to the working "
+        "directory"
+    )

@@ -11,6 +11,7 @@ import hashlib
 import logging
 import os
 import socket
+import stat
 import tempfile
 import threading
 import time
@@ -95,9 +96,11 @@ class Peers:
     # ---- inside ------------------------------------------------------------------------------
 
     def _register(self, group: str) -> None:
-        self._directory.mkdir(mode=0o700, exist_ok=True)
-        if self._directory.stat().st_uid != os.geteuid():
-            raise OSError("it belongs to another user")
+        try:
+            self._directory.mkdir(mode=0o700)
+        except FileExistsError:
+            pass
+        self._look_at_directory()
         path = self._directory / f"{_digest(group, 8)}-{uuid.uuid4().hex[:12]}"
         end = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         try:
@@ -111,6 +114,19 @@ class Peers:
         for name in os.listdir(self._directory):  # those of dead processes are found, and removed, by writing to them
             if name != path.name:
                 self._tell(f"{self._directory}/{name}")
+
+    def _look_at_directory(self) -> os.stat_result:
+        """Where the directory lies everybody may write, and its name can be guessed: it has to be one of ours.
+
+        Raises:
+            OSError: it is not there, or somebody else can put things into it.
+        """
+        found = os.lstat(self._directory)
+        if not stat.S_ISDIR(found.st_mode):
+            raise OSError("it is no directory")
+        if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise OSError("it belongs to another user, or others may write to it")
+        return found
 
     def _register_also(self, group: str) -> None:
         """Be found under another group too: by a second name of the same socket."""
@@ -161,7 +177,7 @@ class Peers:
 
     def _refresh(self) -> None:
         """Read who is registered, if that may have changed."""
-        stamp = os.stat(self._directory).st_mtime_ns
+        stamp = self._look_at_directory().st_mtime_ns
         if stamp == self._stamp:
             return
         known: dict[str, list[str]] = {}
@@ -183,8 +199,18 @@ class Peers:
         except BlockingIOError:  # it has plenty to look at already
             return
         except (ConnectionRefusedError, FileNotFoundError):  # its process is gone
-            Path(path).unlink(missing_ok=True)
+            _remove(path)
             self._stamp = -1
+
+
+def _remove(path: str) -> None:
+    """Remove a socket or a second name of one; whatever else lies there is not ours."""
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISSOCK(mode) or stat.S_ISLNK(mode):
+        Path(path).unlink(missing_ok=True)
 
 
 def _digest(text: str, length: int) -> str:

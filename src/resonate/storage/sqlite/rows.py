@@ -15,7 +15,8 @@ import msgspec
 
 from resonate.protocol.footprint import Footprint
 from resonate.protocol.ids import origin_of
-from resonate.protocol.records import ACQUIRED, BRANCH, FULFILLED, PENDING, Promise, Schedule
+from resonate.protocol.listing import entry
+from resonate.protocol.records import ACQUIRED, BRANCH, FULFILLED, PENDING, TARGET, Promise, Schedule
 from resonate.protocol.rows import (
     DropSchedule,
     Effect,
@@ -27,8 +28,10 @@ from resonate.protocol.rows import (
     Unsend,
     is_external,
 )
-from resonate.protocol.trees import begun_at, over_at, stray_of
+from resonate.protocol.trees import is_root, over_at, stray_of
 from resonate.storage import codec
+from resonate.storage.executions import Executions
+from resonate.storage.sqlite.executions import SqliteExecutions
 from resonate.storage.sqlite.schema import TABLES
 
 CACHE_ROWS: Final = 20_000
@@ -42,9 +45,6 @@ AT_ONCE: Final = 6
 
 PAGE: Final = 500
 """Rows that a scan reads at once."""
-
-LAST: Final = (1 << 62, "")
-"""Later than any execution."""
 
 TOGETHER: Final = 128
 """Rows that one statement writes at most: each statement gives up the interpreter's lock once, each row of
@@ -64,23 +64,31 @@ _BRANCH: Final = "SELECT id, state, body FROM resonate_promises WHERE branch = ?
 _TASK: Final = "SELECT id, state, body FROM resonate_tasks WHERE id = ?"
 _SCHEDULE: Final = "SELECT body FROM resonate_schedules WHERE id = ?"
 _SCAN_PROMISES: Final = "SELECT id, state, body FROM resonate_promises WHERE id > ? ORDER BY id LIMIT ?"
-_EXECUTIONS: Final = (
-    "SELECT id, state, body, begun FROM resonate_promises WHERE begun IS NOT NULL AND (begun, id) < (?, ?) "
-    "ORDER BY begun DESC, id DESC LIMIT ?"
+_SCAN_BELOW: Final = (
+    "SELECT id, state, body FROM resonate_promises WHERE id > ? AND id < ? AND stray_of IS NULL ORDER BY id LIMIT ?"
 )
+_STRAYS: Final = "SELECT id, state, body FROM resonate_promises WHERE stray_of >= ? AND stray_of <= ?"
 _SCAN_TASKS: Final = "SELECT id, state, body FROM resonate_tasks WHERE id > ? ORDER BY id LIMIT ?"
 _SCAN_SCHEDULES: Final = "SELECT id, body FROM resonate_schedules WHERE id > ? ORDER BY id LIMIT ?"
 _OUTBOX: Final = "SELECT kind, id, listener, body FROM resonate_outbox ORDER BY seq"
 _PUT_PROMISE: Final = _together(
-    "INSERT INTO resonate_promises (id, state, due, branch, over, stray_of, begun, body) VALUES %s ON CONFLICT (id) "
+    "INSERT INTO resonate_promises (id, state, due, branch, over, stray_of, body) VALUES %s ON CONFLICT (id) "
     "DO UPDATE SET state = excluded.state, due = excluded.due, over = excluded.over, body = excluded.body",
-    8,
+    7,
 )
 _PUT_TASK: Final = _together(
-    "INSERT INTO resonate_tasks (id, state, due, pid, body) VALUES %s "
-    "ON CONFLICT (id) DO UPDATE "
-    "SET state = excluded.state, due = excluded.due, pid = excluded.pid, body = excluded.body",
-    5,
+    "INSERT INTO resonate_tasks (id, state, due, pid, grp, since, body) VALUES %s ON CONFLICT (id) DO UPDATE "
+    "SET state = excluded.state, due = excluded.due, pid = excluded.pid, grp = excluded.grp, since = excluded.since, "
+    "body = excluded.body",
+    7,
+)
+_PUT_EXECUTION: Final = _together(
+    "INSERT INTO resonate_executions (id, begun, state, function, grp, fault) VALUES %s ON CONFLICT (id) DO UPDATE "
+    "SET state = excluded.state, fault = excluded.fault",
+    6,
+)
+_PUT_LABEL: Final = _together(
+    "INSERT INTO resonate_labels (id, name, value, begun) VALUES %s ON CONFLICT (id, name) DO NOTHING", 4
 )
 _PUT_SCHEDULE: Final = "INSERT OR REPLACE INTO resonate_schedules (id, due, body) VALUES (?, ?, ?)"
 _DROP_SCHEDULE: Final = "DELETE FROM resonate_schedules WHERE id = ?"
@@ -113,6 +121,7 @@ class Rows:
         self._passing: list[str] = []
         self._passing_tasks: list[str] = []
         self._new_promises: dict[str, tuple[Any, ...]] = {}
+        self._new_phases: set[str] = set()  # executions that are new or have come into another phase
         self._new_below: set[str] = set()  # origins of those that are below one
         self._new_tasks: dict[str, tuple[Any, ...]] = {}
         self._new_schedules: dict[str, tuple[Schedule, bytes] | None] = {}
@@ -150,6 +159,8 @@ class Rows:
 
     def flush(self) -> None:
         """Write what has been collected; the file then shows what this transaction sees."""
+        if self._new_phases:
+            self._write_executions()
         if self._new_promises:
             self._write(_PUT_PROMISE, list(self._new_promises.values()))
             self._new_promises.clear()
@@ -182,6 +193,7 @@ class Rows:
         """The transaction is not stored."""
         self.forget()
         self._new_promises.clear()
+        self._new_phases.clear()
         self._new_below.clear()
         self._new_tasks.clear()
         self._new_schedules.clear()
@@ -239,16 +251,22 @@ class Rows:
     def promises(self, after: str | None) -> Iterator[PromiseRow]:
         return (codec.decode_promise(*row) for row in self._scan(_SCAN_PROMISES, after))
 
-    def executions(self, before: tuple[int, str] | None) -> Iterator[PromiseRow]:
+    def below(self, above: str, end: str) -> Iterator[PromiseRow]:
         self.flush()
-        last = before or LAST
         while True:
-            page = self._execute(_EXECUTIONS, (*last, PAGE))
-            for id, state, body, _ in page:
-                yield codec.decode_promise(id, state, body)
+            page = self._execute(_SCAN_BELOW, (above, end, PAGE))
+            yield from (codec.decode_promise(*row) for row in page)
             if len(page) < PAGE:
                 return
-            last = (page[-1][3], page[-1][0])
+            above = page[-1][0]
+
+    def strays(self, first: str, last: str) -> list[PromiseRow]:
+        self.flush()
+        return [codec.decode_promise(*row) for row in self._execute(_STRAYS, (first, last))]
+
+    def listing(self) -> Executions:
+        self.flush()
+        return Executions(SqliteExecutions(self._execute))
 
     def tasks(self, after: str | None) -> Iterator[TaskRow]:
         return (codec.decode_task(*row) for row in self._scan(_SCAN_TASKS, after))
@@ -298,9 +316,12 @@ class Rows:
             branch,
             over_at(promise),
             stray_of(promise),
-            begun_at(promise),
             body,
         )
+        if TARGET in promise.tags:
+            known = self._promises.get(id)
+            if known is None or known.promise.state != promise.state:
+                self._new_phases.add(id)
         self._promises[id] = row
         self._bytes += len(body)
 
@@ -327,7 +348,10 @@ class Rows:
             self._arm(due)
         if row.state == FULFILLED:
             self._passing_tasks.append(row.id)
-        self._new_tasks[row.id] = (row.id, row.state, due, row.pid, body)
+        known = self._tasks.get(row.id)
+        if known is None or known.state != row.state:
+            self._new_phases.add(row.id)
+        self._new_tasks[row.id] = (row.id, row.state, due, row.pid, codec.group_of_task(row), row.since, body)
         self._tasks[row.id] = row
         self._bytes += len(body)
 
@@ -369,6 +393,25 @@ class Rows:
             self._execute(statements[size], tuple(chain.from_iterable(rows[first : first + size])))
             first += size
             left -= size
+
+    def _write_executions(self) -> None:
+        ids, self._new_phases = self._new_phases, set()
+        executions: list[tuple[Any, ...]] = []
+        labels: list[tuple[Any, ...]] = []
+        for id in ids:
+            row = self.promise(id)
+            if row is None or not is_root(row.promise):
+                continue
+            task = self.task(id) if row.promise.state == PENDING else None
+            found = entry(row.promise, task)
+            if found is not None:
+                executions.append((id, found.begun, found.phase, found.function, found.group, found.fault))
+                if found.labels and id in self._new_promises:
+                    labels += [(id, name, value, found.begun) for name, value in found.labels]
+        if executions:
+            self._write(_PUT_EXECUTION, executions)
+        if labels:
+            self._write(_PUT_LABEL, labels)
 
     def _write_schedules(self) -> None:
         for id, new in self._new_schedules.items():

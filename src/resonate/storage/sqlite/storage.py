@@ -17,7 +17,9 @@ from resonate.protocol.records import ACQUIRED, Promise, Schedule
 from resonate.protocol.rows import PromiseRow, Send, TaskRow
 from resonate.storage import codec
 from resonate.storage.base import PROMISE, SCHEDULE, TASK, Timer
+from resonate.storage.executions import Executions
 from resonate.storage.sqlite.connection import Connection
+from resonate.storage.sqlite.executions import SqliteExecutions
 from resonate.storage.sqlite.joint import JointTransaction, Lent, WithinTransaction
 from resonate.storage.sqlite.location import Location
 from resonate.storage.sqlite.locks import LockFile, PidLock, forget_dead
@@ -160,8 +162,20 @@ class SqliteStorage:
     def promises(self, after: str | None) -> list[PromiseRow]:
         return self._looked(lambda: list(self._rows.promises(after)))
 
-    def executions(self, before: tuple[int, str] | None) -> list[PromiseRow]:
-        return self._looked(lambda: list(self._rows.executions(before)))
+    def below(self, above: str, end: str) -> list[PromiseRow]:
+        return self._looked(lambda: list(self._rows.below(above, end)))
+
+    def strays(self, first: str, last: str) -> list[PromiseRow]:
+        return self._looked(lambda: self._rows.strays(first, last))
+
+    def listing(self) -> Executions:
+        return Executions(SqliteExecutions(self._read))
+
+    def _read(self, statement: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+        with self._connection.reading():
+            if self._begun:
+                self._rows.flush()
+            return self._connection.execute(statement, parameters)
 
     def tasks(self, after: str | None) -> list[TaskRow]:
         return self._looked(lambda: list(self._rows.tasks(after)))

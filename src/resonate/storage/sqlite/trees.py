@@ -35,6 +35,8 @@ _DELETE_MESSAGES: Final = "DELETE FROM resonate_outbox WHERE id IN (SELECT value
 _DELETE: Final = (
     "DELETE FROM resonate_tasks WHERE id IN (SELECT value FROM json_each(?))",
     "DELETE FROM resonate_promises WHERE id IN (SELECT value FROM json_each(?))",
+    "DELETE FROM resonate_executions WHERE id IN (SELECT value FROM json_each(?))",
+    "DELETE FROM resonate_labels WHERE id IN (SELECT value FROM json_each(?))",
 )
 
 

@@ -1,9 +1,10 @@
-// Requests to the server, and word of changes; the token of whoever signed in lives as long as the tab.
+// Requests to the server; the token of whoever signed in lives as long as the tab.
 
 const base = new URL("api/", document.baseURI);
 
 export const session = {
   readOnly: false,
+  decoder: "",
   get token() { return sessionStorage.getItem("resonate-token") ?? ""; },
   set token(value) { value ? sessionStorage.setItem("resonate-token", value) : sessionStorage.removeItem("resonate-token"); },
 };
@@ -13,7 +14,9 @@ export class Refused extends Error {
 }
 
 function headers(more = {}) {
-  return session.token ? { ...more, authorization: /^[^.\s:]+:.+$/.test(session.token) ? `Basic ${btoa(session.token)}` : `Bearer ${session.token}` } : more;
+  if (!session.token) return more;
+  const basic = /^[^.\s:]+:.+$/.test(session.token);
+  return { ...more, authorization: basic ? `Basic ${btoa(String.fromCharCode(...new TextEncoder().encode(session.token)))}` : `Bearer ${session.token}` };
 }
 
 function address(path, query) {
@@ -42,9 +45,16 @@ export async function get(path, query = {}, signal = undefined) {
   return answer(await reach(address(path, query), { headers: headers(), signal }));
 }
 
+export async function stream(path, query, signal) {
+  const response = await reach(address(path, query), { headers: headers(), signal });
+  if (!response.ok) await answer(response);
+  return response.body.pipeThrough(new TextDecoderStream()).getReader();
+}
+
 export async function act(action, body) {
   const sent = headers({ "content-type": "application/json", "resonate-action": "1" });
-  return (await answer(await reach(new URL(`act/${action}`, base), { method: "POST", headers: sent, body: JSON.stringify(body) }))).text;
+  const response = await reach(new URL(`act/${action}`, base), { method: "POST", headers: sent, body: JSON.stringify(body) });
+  return (await answer(response)).text;
 }
 
 export async function download(path, query, name) {
@@ -57,42 +67,16 @@ export async function download(path, query, name) {
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }
 
-// Call `changed` whenever the screen has become something else, until the signal aborts. Asks nothing while hidden.
-export async function watch(path, query, signal, changed, status) {
-  while (!signal.aborted) {
-    if (document.hidden) {
-      status("paused");
-      await new Promise((go) => {
-        document.addEventListener("visibilitychange", go, { once: true });
-        signal.addEventListener("abort", go, { once: true });
-      });
-      if (signal.aborted) return;
-      changed();
-    }
-    const stop = new AbortController();
-    const end = () => stop.abort();
-    signal.addEventListener("abort", end, { once: true });
-    const hidden = () => { if (document.hidden) stop.abort(); };
-    document.addEventListener("visibilitychange", hidden);
-    try {
-      const response = await reach(address(`live/${path}`, query), { headers: headers(), signal: stop.signal });
-      if (!response.ok) await answer(response);
-      status("live");
-      const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-      for (;;) {
-        const { value, done } = await reader.read();
-        if (done) break;
-        if (value.includes("event: change")) changed();
-      }
-    } catch (error) {
-      if (!stop.signal.aborted) status("lost", error.message);
-    } finally {
-      signal.removeEventListener("abort", end);
-      document.removeEventListener("visibilitychange", hidden);
-      stop.abort();
-    }
-    if (signal.aborted || document.hidden) continue;
-    await new Promise((go) => setTimeout(go, 2000));
-    if (!signal.aborted) changed();
+// What the decoder that this dashboard names makes of stored values: JSON each, in their order.
+export async function decoded(values, signal) {
+  let response;
+  try {
+    response = await fetch(session.decoder, { method: "POST", credentials: "include", headers: { "content-type": "application/json" }, body: JSON.stringify({ values }), signal });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Error(`The decoder ${session.decoder} cannot be reached from this page. It has to answer to this origin (CORS).`);
   }
+  const found = response.ok ? await response.json().catch(() => null) : null;
+  if (!Array.isArray(found?.values) || found.values.length !== values.length) throw new Error(`The decoder ${session.decoder} answered ${response.status}${response.ok ? ", and not with as many values" : ""}`);
+  return found.values;
 }

@@ -1,126 +1,113 @@
-// One execution: its header, why it waits, the waterfall, the details of a call, and what can be done.
-import { act, download, get, session } from "./api.js";
-import { dialog, fill, h, toast } from "./dom.js";
+// One execution: its header, why it waits, the waterfall and the details of a call.
+import { get } from "./api.js";
+import { button, copier, fact, fill, h, patch } from "./dom.js";
+import { details } from "./details.js";
+import { actions, unblock } from "./steer.js";
 import { Tree } from "./tree.js";
-import { ago, badge, moment, span } from "./words.js";
+import { about, badge, deadline, moment, number, span } from "./words.js";
 
-export function execution({ query, signal }) {
+const SHOWN = 12; // waits in the banner
+const AFRESH = 10; // seconds after which it is asked for again, for it says how long things last
+const LARGE = 1000; // calls beyond which only changes have it asked for again
+
+export function execution({ query, signal, clock }) {
   const id = query.id;
   const header = h("div", { class: "card summary" });
   const banner = h("section", { class: "why", "aria-label": "Why it waits", hidden: true });
-  const details = h("aside", { class: "details card", "aria-label": "Details of the call" });
-  const tree = new Tree((row) => open(row.id));
-  const tools = h("div", { class: "tools" }, h("h2", {}, "Calls"), h("span", { class: "count" }),
-    h("button", { type: "button", class: "plain small", onclick: () => tree.foldAll(true) }, "Fold"),
-    h("button", { type: "button", class: "plain small", onclick: () => tree.foldAll(false) }, "Unfold"));
-  let chosen = id, now = 0;
+  const aside = h("aside", { class: "details card", "aria-label": "Details of the call" });
+  const tree = new Tree((row, byHand) => open(row.id, byHand));
+  let chosen = query.call || id, top = null, detailed = "", ticks = 0;
 
-  async function open(which) {
+  async function open(which, byHand = false) {
     chosen = which;
+    history.replaceState(null, "", `#/execution/${encodeURIComponent(id)}${which === id ? "" : `?${new URLSearchParams({ call: which })}`}`);
     try {
       const call = await get("call", { id: which }, signal);
-      if (!signal.aborted && chosen === which) detail(details, { ...call, state: tree.rows.find((row) => row.id === which)?.state ?? call.state }, now);
-    } catch (error) { if (!signal.aborted) fill(details, h("p", { class: "problem" }, error.message)); }
+      if (signal.aborted || chosen !== which) return;
+      const shown = { ...call, state: tree.of(which)?.state ?? call.state, now: undefined };
+      const text = JSON.stringify(shown);
+      if (text !== detailed) details(aside, shown, call.now); // what has not changed keeps its place and the focus
+      detailed = text;
+      if (byHand && aside.offsetTop > tree.root.offsetTop + 40) aside.scrollIntoView({ block: "start", behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
+    } catch (error) { if (!signal.aborted) { detailed = ""; fill(aside, h("p", { class: "problem" }, error.message)); } }
   }
 
-  async function why(top) {
+  async function why() {
     if (top.settled) { banner.hidden = true; return; }
-    const { waits } = await get("why", { id }, signal);
-    const shown = waits.filter((wait) => wait.command || !/is run by worker/.test(wait.text));
-    const all = shown.length ? shown : waits;
+    let waits;
+    try { ({ waits } = await get("why", { id }, signal)); } catch { return; }
+    if (signal.aborted) return;
+    const blocked = waits.filter((wait) => wait.kind !== "lease" && wait.kind !== "step");
+    const all = blocked.length ? blocked : waits;
     banner.hidden = !all.length;
-    banner.className = `why ${top.state}`;
-    fill(banner, h("h2", {}, shown.length ? "Why it waits" : "What it does"), h("ul", {}, all.slice(0, 20).map((wait) => h("li", {},
-      h("p", {}, wait.text), wait.command && h("div", { class: "unblock" }, settles(wait) && !session.readOnly && h("button", { type: "button", class: "primary small", onclick: () => settle(wait.id) }, "Settle it…"), command(wait.command))))),
-      all.length > 20 && h("p", {}, `… and ${all.length - 20} more`));
+    banner.className = blocked.length ? (top.state === "halted" ? "why halted" : "why") : "why running";
+    const made = h("div", {}, h("h2", {}, blocked.length ? "Why it waits" : "What it does"), h("ul", {}, all.slice(0, SHOWN).map((wait) => h("li", { "data-key": `${wait.id} ${wait.command}` },
+      h("p", {}, sentence(wait)),
+      wait.command && h("div", { class: "unblock" }, unblock(wait), h("span", { class: "command" }, h("code", {}, wait.command), copier(wait.command, "the command")))))),
+      all.length > SHOWN && h("p", { class: "muted" }, `… and ${number(all.length - SHOWN)} more`));
+    if (banner.firstChild) patch(banner.firstChild, made); else banner.append(made);
+  }
+
+  // The id at the beginning leads to the call, which may be one of another execution.
+  function sentence({ id: which, text }) {
+    if (!text.startsWith(which)) return local(text);
+    if (!tree.of(which)) return [h("a", { class: "link id", href: `#/execution/${encodeURIComponent(which)}` }, which), local(text.slice(which.length))];
+    return [button(which, () => { tree.reveal(which); open(which, true); }, "link id"), local(text.slice(which.length))];
+  }
+
+  function tick() {
+    if (top.settled) return;
+    const took = header.querySelector(".took");
+    if (took) took.textContent = about(clock() - top.created);
+    tree.tick(clock());
+    if (++ticks % AFRESH === 0 && tree.rows.length < LARGE) why();
   }
 
   return {
-    title: id, path: "tree", query: { id },
-    root: h("div", { class: "page execution" }, header, banner, h("div", { class: "split" }, h("section", { class: "card calls", "aria-label": "Calls of this execution" }, tools, legend(), tree.root), details)),
-    async draw(found) {
-      now = found.now;
-      const top = found.rows[0];
-      summary(header, top, found.rows, now);
-      tools.querySelector(".count").textContent = found.rows.length.toLocaleString("en");
-      tree.selected ??= id;
-      tree.set(found.rows, now);
+    title: id, path: "tree", query: { id }, tick,
+    root: h("div", { class: "page execution" }, header, banner, h("div", { class: "split" }, h("section", { class: "card calls", "aria-label": "Calls of this execution" }, tree.root), aside)),
+    over: () => !tree.open,
+    shown: () => { if (chosen !== id) tree.reveal(chosen); },
+    draw(found) {
+      top = found.rows[0];
+      summary(header, top, found.rows, found.now);
+      tree.set(found.rows, found.now);
+      if (!tree.of(chosen)) chosen = id;
+      tree.selected ??= chosen;
       tree.mark();
-      await Promise.all([open(chosen), why(top)]);
+      why();
+      open(chosen);
     },
   };
 }
 
-function settles(wait) { return wait.command.startsWith("resonate promises resolve"); }
-
-function command(text) {
-  return h("span", { class: "command" }, h("code", {}, text), h("button", { type: "button", class: "quiet small", "aria-label": "Copy the command", title: "Copy the command", onclick: async () => {
-    try { await navigator.clipboard.writeText(text); toast("Copied"); } catch { toast("The browser does not let this page copy", true); }
-  } }, "Copy"));
+// Instants are said in UTC, as the command says them; where the reader lives elsewhere, in their time too.
+function local(text) {
+  if (!new Date().getTimezoneOffset()) return text;
+  return text.replace(/(\d{4}-\d\d-\d\d )?(\d\d:\d\d:\d\d) UTC/g, (whole, day, time) => {
+    const then = new Date(`${(day ?? new Date().toISOString().slice(0, 10)).trim()}T${time}Z`);
+    return Number.isNaN(then.getTime()) ? whole : `${whole} (${then.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hour12: false })} here)`;
+  });
 }
-
-function legend() {
-  const kinds = [["queue", "waits to begin"], ["succeeded", "runs"], ["waiting", "waits"], ["failed", "failed attempt"], ["pause", "pause before the next"]];
-  return h("p", { class: "legend" }, kinds.map(([kind, text]) => h("span", {}, h("span", { class: `bar ${kind}`, "aria-hidden": "true" }), text)));
-}
-
-function fact(name, value) { return h("div", {}, h("dt", {}, name), h("dd", {}, value)); }
 
 function summary(header, top, rows, now) {
-  const attempts = 1 + rows.filter((row) => row.kind === "retry" && row.depth === 1 && row.settled).length;
-  const facts = [
-    fact(top.settled ? "Took" : "For", span((top.settled ?? now) - top.created)), fact("Begun", moment(top.created, now)),
-    top.settled ? fact("Ended", moment(top.settled, now)) : fact("Deadline", h("span", { title: new Date(Math.min(top.deadline, 8e15)).toISOString() }, ago(top.deadline, now))),
-    fact("Attempts", String(attempts)), top.group && fact("Group", top.group), top.worker && fact("Worker", top.worker)];
+  const text = JSON.stringify([top, rows.length, rows.some((row) => row.state === "retrying")]);
+  if (header.dataset.shown === text) return;
+  header.dataset.shown = text;
+  const pauses = rows.filter((row) => row.kind === "retry" && row.depth === 1 && row.settled).length;
+  const attempts = top.attempts ? top.attempts.at(-1)[0] : top.started || top.settled ? 1 + pauses : 0;
+  const waited = top.started ? top.started - top.created : 0;
+  const root = top.root && top.root !== top.id;
   fill(header,
-    h("nav", { class: "crumbs", "aria-label": "Where you are" }, h("a", { href: "#/executions" }, "Executions"), " / ", h("span", { class: "id" }, top.id)),
+    h("nav", { class: "crumbs", "aria-label": "Where you are" }, h("a", { href: "#/executions" }, "Executions"), root && [" / ", h("a", { class: "id", href: `#/execution/${encodeURIComponent(top.root)}` }, top.root)], " / ", h("span", { class: "id" }, top.id), copier(top.id, "the id")),
     h("div", { class: "title" }, h("h1", {}, top.name), badge(top.state), actions(top, rows)),
-    h("dl", { class: "facts" }, facts), top.error && h("p", { class: "error-line" }, top.error), top.reason && h("p", { class: "error-line" }, top.reason));
-}
-
-function actions(top, rows) {
-  const asked = (label, danger, title, text, action, body = { id: top.id }) => h("button", { type: "button", class: danger ? "plain danger-text" : "plain",
-    onclick: () => dialog({ title, text, label, danger, run: () => act(action, body) }) }, label);
-  const pauses = rows.some((row) => row.kind === "retry" && !row.settled);
-  const change = session.readOnly ? [] : [
-    top.kind === "promise" && !top.settled && h("button", { type: "button", class: "primary", onclick: () => settle(top.id) }, "Settle…"),
-    !top.settled && pauses && asked("Retry now", false, "Retry now?", "The pause before the next attempt ends, and the attempt begins.", "retry"),
-    top.state === "halted" && asked("Resume", false, "Resume?", "A worker replays it. Do this once its code agrees with what is recorded.", "resume"),
-    !top.settled && asked("Cancel", true, "Cancel this execution?", `${top.id} and everything that it waits for end as cancelled. What is detached goes on.`, "cancel"),
-    top.settled && top.state !== "succeeded" && top.group && asked("Begin again", false, "Begin it again?", "The same call is begun under a new id, with the same arguments.", "again", { ids: [top.id] })];
-  const save = h("button", { type: "button", class: "plain", onclick: () => download("export", { id: top.id }, `${top.id.replace(/[^\w.-]/g, "_")}.json`).catch((error) => toast(error.message, true)) }, "Export");
-  return h("div", { class: "actions" }, change, save);
-}
-
-export function settle(id) {
-  const value = h("textarea", { id: "settle-value", name: "value", rows: "5", spellcheck: "false", placeholder: 'true, 42, "text", {"approved": true}' });
-  const label = h("label", { for: "settle-value" }, "Value, as JSON (may be empty)");
-  const how = ["resolve", "reject", "cancel"].map((kind, index) => h("label", { class: "choice" }, h("input", { type: "radio", name: "how", value: kind, checked: index === 0, onchange: () => {
-    label.textContent = kind === "resolve" ? "Value, as JSON (may be empty)" : kind === "reject" ? "Why, as text: whoever waits gets it as an error" : "Nothing is given";
-    value.disabled = kind === "cancel";
-  } }), { resolve: " Resolve", reject: " Reject", cancel: " Cancel" }[kind]));
-  dialog({ title: "Settle the promise", text: id, label: "Settle", fields: [h("fieldset", {}, h("legend", {}, "How"), how), label, value], run: (given) => {
-    if (given.how === "resolve" && given.value.trim()) checked(given.value);
-    return act("settle", { id, ...given });
-  } });
-}
-
-function checked(text) {
-  try { JSON.parse(text); } catch (error) { throw new Error(`The value is no JSON (${error.message}); text goes in double quotes`); }
-}
-
-function block(name, text) {
-  return text === null || text === undefined || text === "" ? null : h("section", {}, h("h3", {}, name), h("pre", { tabindex: "0", "aria-label": name }, text));
-}
-
-function detail(box, call, now) {
-  const facts = [fact("Kind", call.kind), fact("Begun", moment(call.created_at, now)), call.settled_at && fact("Took", span(call.settled_at - call.created_at)), call.group && fact("Group", call.group),
-    call.worker && fact("Worker", call.worker), call.place && fact("Called at", h("code", {}, call.place)), !call.settled_at && fact("Deadline", ago(call.deadline, now))];
-  const tags = Object.entries(call.tags ?? {});
-  fill(box, h("div", { class: "detail-head" }, h("h2", {}, call.title), badge(call.state)), h("p", { class: "id" }, call.id),
-    call.kind === "promise" && !call.settled_at && !session.readOnly && h("button", { type: "button", class: "primary", onclick: () => settle(call.id) }, "Settle it…"),
-    h("dl", { class: "facts" }, facts), block("Called with", call.input), block("Output", call.output),
-    call.error ? block("Error", `${call.error.type}: ${call.error.message}`) : "", call.error?.traceback ? block("Traceback", call.error.traceback) : "",
-    call.reason ? block("Halted because", call.reason) : "",
-    tags.length ? h("details", { class: "tags" }, h("summary", {}, `${tags.length} tags`), h("dl", {}, tags.map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]))) : "");
+    h("dl", { class: "facts" },
+      fact(top.settled ? "Duration" : "For", h("span", { class: "took" }, top.settled ? span(top.settled - top.created) : about(now - top.created))),
+      waited > 0 && fact("Waited to start", span(waited)),
+      fact("Begun", moment(top.created, now)),
+      top.again && fact("Next attempt", deadline(top.again, now)),
+      top.settled ? fact("Ended", moment(top.settled, now)) : fact("Deadline", deadline(top.deadline, now)),
+      top.group && fact("Attempts", String(attempts)), fact("Worker", top.worker && h("code", {}, top.worker)), fact("Group", top.group),
+      fact("Calls", number(rows.length - 1))),
+    top.error && h("p", { class: "error-line" }, top.error), top.reason && h("p", { class: "error-line" }, top.reason));
 }

@@ -1,69 +1,100 @@
 // The waterfall: a tree of calls beside their bars in time. Only the rows in sight are elements,
 // so that ten thousand calls open and scroll as fast as ten.
-import { h } from "./dom.js";
-import { span } from "./words.js";
+import { button, fill, h } from "./dom.js";
+import { kebab, number, sign, span } from "./words.js";
 
 const HEIGHT = 32;
-const SPARE = 12; // rows drawn beyond both edges
+const SPARE = 8; // rows drawn beyond both edges
+const LEGEND = [["queue", "waits to start"], ["succeeded", "runs"], ["waiting", "waits"], ["failed", "failed attempt"], ["pause", "pause before the next"]];
 
 export class Tree {
   constructor(chosen) {
     this.chosen = chosen;
     this.rows = [];
+    this.index = new Map();
     this.visible = [];
     this.folded = new Set();
     this.selected = null;
     this.drawn = new Map();
+    this.count = h("span", { class: "count" });
+    this.found = h("span", { class: "found muted", role: "status" });
+    this.field = h("input", { type: "search", placeholder: "Find a call", "aria-label": "Find a call", "aria-keyshortcuts": "f", "data-find": true, autocomplete: "off", spellcheck: "false",
+      oninput: () => this.find(0), onkeydown: (event) => { if (event.key === "Enter") { event.preventDefault(); this.find(event.shiftKey ? -1 : 1); } } });
     this.space = h("div", { class: "tree-space", role: "presentation" });
     this.box = h("div", { class: "tree", role: "tree", tabindex: "0", "aria-label": "Calls" }, this.space);
-    this.axis = h("div", { class: "axis", "aria-hidden": "true" }, h("span", { class: "axis-name" }, "call"), h("span", { class: "axis-times" }));
-    this.root = h("div", { class: "waterfall" }, this.axis, this.box);
+    this.axis = h("div", { class: "axis", "aria-hidden": "true" }, h("span", {}, "Call"), h("span", { class: "axis-times" }));
+    this.root = h("div", { class: "waterfall" },
+      h("div", { class: "tools" }, h("h2", {}, "Calls"), this.count, h("div", { class: "finder" }, this.found, this.field),
+        button("Fold", () => this.foldAll(true), "plain small", { title: "Fold all calls" }), button("Unfold", () => this.foldAll(false), "plain small", { title: "Unfold all calls" })),
+      h("p", { class: "legend" }, LEGEND.map(([kind, text]) => h("span", {}, h("span", { class: `bar ${kind}`, "aria-hidden": "true" }), text))),
+      this.axis, this.box);
     this.box.addEventListener("scroll", () => this.paint(), { passive: true });
     this.box.addEventListener("keydown", (event) => this.key(event));
     this.box.addEventListener("click", (event) => this.click(event));
     new ResizeObserver(() => this.paint()).observe(this.box);
   }
 
+  of(id) { return this.rows[this.index.get(id)]; }
+
   set(rows, now) {
     this.rows = rows;
     this.now = now;
+    this.index = new Map(rows.map((row, position) => [row.id, position]));
     const stack = [];
-    rows.forEach((row, index) => {
+    let begin = Infinity, end = 0;
+    rows.forEach((row, position) => {
       row.parent = row.depth ? stack[row.depth - 1] : -1;
-      stack[row.depth] = index;
-      row.pauses = row.pauses ?? [];
+      stack[row.depth] = position;
+      row.pauses = [];
+      row.begin = Math.min(row.created, row.started ?? row.created); // a short step is recorded when it has ended
       row.children = 0;
       if (row.parent >= 0) {
         const parent = rows[row.parent];
         parent.children += 1;
         if (row.kind === "retry") parent.pauses.push([row.created, row.settled ?? Math.min(now, row.deadline)]);
-        if (parent.first === undefined && row.kind !== "retry") parent.first = row.created;
+        else if (parent.group) parent.first ??= row.begin;
       }
+      begin = Math.min(begin, row.begin);
+      end = Math.max(end, row.settled ?? now);
     });
-    this.begin = rows[0].created;
-    this.end = rows.reduce((end, row) => Math.max(end, row.settled ?? now), this.begin + 1);
+    this.begin = begin;
+    this.end = Math.max(end, this.begin + 1);
+    this.open = rows.some((row) => !row.settled);
+    this.count.textContent = number(rows.length);
     this.scale();
     this.fold();
   }
 
+  // Time has gone by: what has not ended grows.
+  tick(now) {
+    if (!this.open || now <= this.now) return;
+    this.now = this.end = now;
+    this.scale();
+    for (const [position, element] of this.drawn) element.lastChild.replaceWith(this.lane(this.rows[this.visible[position]]));
+  }
+
   scale() {
-    const ticks = [0, 0.25, 0.5, 0.75, 1].map((part) => h("span", {}, span((this.end - this.begin) * part)));
-    this.axis.lastChild.replaceChildren(...ticks);
+    fill(this.axis.lastChild, [0, 0.25, 0.5, 0.75, 1].map((part) => h("span", {}, span((this.end - this.begin) * part))));
   }
 
   fold() {
     this.visible = [];
     let hidden = Infinity;
-    this.rows.forEach((row, index) => {
+    this.rows.forEach((row, position) => {
       if (row.depth > hidden) return;
       hidden = this.folded.has(row.id) ? row.depth : Infinity;
-      this.visible.push(index);
+      this.visible.push(position);
     });
     this.space.style.height = `${this.visible.length * HEIGHT}px`;
-    this.box.style.setProperty("--rows", Math.min(this.visible.length, 22));
-    for (const element of this.drawn.values()) element.remove();
+    this.box.style.setProperty("--rows", Math.min(this.visible.length, 24));
+    this.redraw();
+  }
+
+  redraw() {
     this.drawn.clear();
+    this.space.replaceChildren();
     this.paint();
+    this.mark();
   }
 
   paint() {
@@ -80,44 +111,69 @@ export class Tree {
 
   element(row, position) {
     const open = row.children ? String(!this.folded.has(row.id)) : undefined;
-    const took = span((row.settled ?? this.now) - row.created);
-    const element = h("div", { class: "call", role: "treeitem", id: `call-${position}`, "aria-level": row.depth + 1, "aria-expanded": open,
-      "aria-selected": String(row.id === this.selected), "aria-setsize": this.visible.length, "aria-posinset": position + 1,
-      "aria-label": `${row.name}, ${row.state}, ${took}` },
-      h("span", { class: "label" }, h("span", { class: "twist", "aria-hidden": "true" }, open ? (open === "true" ? "▾" : "▸") : ""),
-        h("span", { class: `dot ${row.state.replace(" ", "-")}`, "aria-hidden": "true" }),
-        h("span", { class: "name", title: row.id }, row.kind === "retry" ? "pause before the next attempt" : row.name),
-        open === "false" && h("span", { class: "hidden-count" }, `${row.children}`)),
-      h("span", { class: "lane" }, this.bars(row), h("span", { class: "took" }, took)));
+    const took = span((row.settled ?? this.now) - row.begin);
+    const name = row.kind === "retry" ? "pause before the next attempt" : row.name;
+    const where = row.depth && row.group && row.kind !== "sleep" ? row.group : "";
+    const element = h("div", { class: `call ${kebab(row.state)}`, role: "treeitem", id: `call-${position}`, "aria-level": row.depth + 1, "aria-expanded": open,
+      "aria-selected": String(row.id === this.selected), "aria-setsize": this.visible.length, "aria-posinset": position + 1, "aria-label": `${name}, ${row.state}, ${took}` },
+      h("span", { class: "label" }, h("span", { class: "twist", "aria-hidden": "true" }, open ? (open === "true" ? "▾" : "▸") : ""), sign(row.state),
+        h("span", { class: "name", title: row.id }, name),
+        where && h("span", { class: "kind" }, where),
+        open === "false" && h("span", { class: "hidden-count" }, number(this.below(this.visible[position])))),
+      this.lane(row));
     element.style.top = `${position * HEIGHT}px`;
     element.style.setProperty("--depth", row.depth);
     element.dataset.position = position;
-    this.place(element.querySelector(".lane > .took"), row.settled ?? this.now);
     return element;
   }
 
-  place(label, end) {
-    const part = (end - this.begin) / (this.end - this.begin);
-    if (part > 0.82) { label.style.right = `${Math.max(0, (1 - part) * 100)}%`; label.classList.add("inside"); }
-    else label.style.left = `${part * 100}%`;
+  lane(row) {
+    const end = row.settled ?? this.now;
+    const took = h("span", { class: "took" }, row.attempts?.length > 1 && h("span", { class: "tries", title: "attempts" }, `${row.attempts.length}× `), span(end - row.begin));
+    this.place(took, row.begin, end);
+    return h("span", { class: "lane" }, this.bars(row), took);
   }
 
-  // Waiting to begin is drawn apart from running, and each attempt is a bar of its own.
+  below(position) {
+    let next = position + 1;
+    while (next < this.rows.length && this.rows[next].depth > this.rows[position].depth) next++;
+    return next - position - 1;
+  }
+
+  // Behind the bar; before it where there is no room, and on it where there is none either.
+  place(label, from, to) {
+    const [begin, end] = [from, to].map((instant) => (instant - this.begin) / (this.end - this.begin));
+    if (end <= 0.84) label.style.left = `${end * 100}%`;
+    else if (begin >= 0.2) label.style.right = `${(1 - begin) * 100}%`;
+    else { label.style.right = `${Math.max(0, (1 - end) * 100)}%`; label.classList.add("inside"); }
+  }
+
+  // Waiting to start is drawn apart from running, and each attempt is a bar of its own.
   bars(row) {
     const end = row.settled ?? this.now;
     if (row.kind === "retry") return [this.bar(row.created, end, "pause", "pause before the next attempt")];
-    if (row.state === "queued") return [this.bar(row.created, end, "queue", "waits for a worker")];
+    if (row.state === "queued" && !row.attempts) return [this.bar(row.created, end, "queue", "waits for a worker")];
+    const failed = row.attempts ? row.attempts.filter(([, from, to, error]) => from && to && error && to < end).map(([number, from, to, error]) => [number, from, to, error])
+      : row.pauses.map(([from], index) => [index + 1, index ? row.pauses[index - 1][1] : row.started ?? row.created, from, "failed"]);
     const found = [];
-    let begin = row.created;
-    if (row.group && row.first !== undefined && row.first > begin && row.first < (row.pauses[0]?.[0] ?? end)) {
-      found.push(this.bar(begin, row.first, "queue", "until its first call"));
-      begin = row.first;
+    let begin = row.begin;
+    const started = row.started ?? row.first;
+    if (started > begin && started <= end) {
+      found.push(this.bar(begin, started, "queue", row.group ? "waits for a worker" : "waits to start"));
+      begin = started;
     }
-    row.pauses.forEach(([from, until], index) => {
-      found.push(this.bar(begin, from, "failed", `attempt ${index + 1}`), this.bar(from, until, "pause", "pause"));
-      begin = until;
-    });
-    if (begin < end || !found.length) found.push(this.bar(begin, end, row.state.replace(" ", "-"), row.pauses.length ? `attempt ${row.pauses.length + 1}` : row.state));
+    for (const [number, from, to, error] of failed) {
+      if (from > begin) found.push(this.bar(begin, from, "pause", "pause before the next attempt"));
+      found.push(this.bar(from, to, "failed", `attempt ${number}: ${error}`));
+      begin = to;
+    }
+    const last = row.attempts?.at(-1);
+    const again = !failed.length ? begin : row.state === "retrying" ? end : (last && last[2] === row.settled && last[1]) || row.again || row.pauses.at(-1)?.[1] || begin;
+    if (again > begin) {
+      found.push(this.bar(begin, Math.min(again, end), "pause", "pause before the next attempt"));
+      begin = Math.min(again, end);
+    }
+    if (begin < end || !found.length || row.settled) found.push(this.bar(begin, end, kebab(row.state), failed.length ? `attempt ${failed.at(-1)[0] + 1}: ${row.state}` : row.state));
     return found;
   }
 
@@ -140,7 +196,6 @@ export class Tree {
   toggle(row) {
     this.folded.has(row.id) ? this.folded.delete(row.id) : this.folded.add(row.id);
     this.fold();
-    this.mark();
   }
 
   select(position, open) {
@@ -152,7 +207,33 @@ export class Tree {
     else if (top + HEIGHT > this.box.scrollTop + this.box.clientHeight) this.box.scrollTop = top + HEIGHT - this.box.clientHeight;
     this.paint();
     this.mark();
-    if (open) this.chosen(row);
+    if (open) this.chosen(row, true);
+  }
+
+  // Show a call, whatever is folded.
+  reveal(id) {
+    const position = this.index.get(id);
+    if (position === undefined) return;
+    let changed = false;
+    for (let up = this.rows[position].parent; up >= 0; up = this.rows[up].parent) changed = this.folded.delete(this.rows[up].id) || changed;
+    if (changed) this.fold();
+    const there = this.visible.indexOf(position);
+    this.select(there, false);
+    this.drawn.get(there)?.scrollIntoView({ block: "nearest" });
+  }
+
+  // The next call whose name, id or state holds what is looked for.
+  find(step) {
+    const wanted = this.field.value.trim().toLowerCase();
+    const hits = wanted ? this.rows.flatMap((row, position) => (`${row.name}\n${row.id}\n${row.state}`.toLowerCase().includes(wanted) ? [position] : [])) : [];
+    this.found.textContent = wanted ? (hits.length ? "" : "none") : "";
+    if (!hits.length) return;
+    const here = this.index.get(this.selected) ?? -1;
+    let at = step < 0 ? hits.findLastIndex((hit) => hit < here) : hits.findIndex((hit) => (step ? hit > here : hit >= here));
+    if (at < 0) at = step < 0 ? hits.length - 1 : 0;
+    this.found.textContent = `${number(at + 1)} of ${number(hits.length)}`;
+    this.reveal(this.rows[hits[at]].id);
+    this.chosen(this.rows[hits[at]], false);
   }
 
   mark() {
@@ -167,17 +248,20 @@ export class Tree {
   key(event) {
     const position = this.visible.findIndex((index) => this.rows[index].id === this.selected);
     const row = position < 0 ? null : this.rows[this.visible[position]];
-    const page = Math.floor(this.box.clientHeight / HEIGHT);
+    const page = Math.max(1, Math.floor(this.box.clientHeight / HEIGHT));
     const moves = { ArrowDown: 1, j: 1, ArrowUp: -1, k: -1, PageDown: page, PageUp: -page };
     if (event.key in moves) this.select(Math.max(0, Math.min(this.visible.length - 1, position + moves[event.key])), false);
     else if (event.key === "Home") this.select(0, false);
     else if (event.key === "End") this.select(this.visible.length - 1, false);
-    else if (row && (event.key === "Enter" || event.key === " ")) this.chosen(row);
+    else if (event.key === "*") this.foldAll(false);
+    else if (row && (event.key === "Enter" || event.key === " ")) this.chosen(row, true);
     else if (row && event.key === "ArrowLeft") {
       if (row.children && !this.folded.has(row.id)) this.toggle(row);
       else this.select(this.visible.indexOf(row.parent), false);
-    } else if (row && event.key === "ArrowRight" && this.folded.has(row.id)) this.toggle(row);
-    else return;
+    } else if (row && event.key === "ArrowRight") {
+      if (this.folded.has(row.id)) this.toggle(row);
+      else if (row.children) this.select(position + 1, false);
+    } else return;
     event.preventDefault();
     event.stopPropagation();
   }
@@ -185,6 +269,5 @@ export class Tree {
   foldAll(fold) {
     this.folded = new Set(fold ? this.rows.filter((row) => row.children && row.depth > 0).map((row) => row.id) : []);
     this.fold();
-    this.mark();
   }
 }

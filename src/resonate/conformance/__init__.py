@@ -1,0 +1,1 @@
+"""Recorded conversations with the official server, and who plays them to another one: `resonate conformance URL`."""
