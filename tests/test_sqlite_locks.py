@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import logging
 import os
 import signal
@@ -101,8 +102,31 @@ def test_one_who_stands_still_while_writing_is_named_and_given_up(directory: Pat
     holder.send_signal(signal.SIGCONT)
     go_on(holder)
     holder.wait()
-    lock.acquire()
-    lock.release()
+    patient = WriteLock(str(directory), limit=30.0)
+    patient.acquire()
+    patient.release()
+    patient.close()
+    lock.close()
+
+
+def test_nobody_is_blamed_for_a_lock_that_it_has_let_go_or_died_with(directory: Path, holding: Holding) -> None:
+    let_go = holding()
+    assert said(let_go) == "writes"
+    go_on(let_go)
+    let_go.wait()
+    killed = holding()
+    assert said(killed) == "writes"
+    killed.kill()
+    killed.wait()
+    time.sleep(0.25)  # longer ago than the limit
+
+    with open(directory / "write") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)  # as one that has not yet said that it writes
+        lock = WriteLock(str(directory), limit=0.2)
+        began = time.monotonic()
+        with pytest.raises(StorageUnavailable, match=r"has held the write lock"):
+            lock.acquire()
+        assert time.monotonic() - began > 0.2, "the time of one that is gone counts for nobody"
     lock.close()
 
 
@@ -119,7 +143,9 @@ def test_a_turn_that_comes_after_one_has_given_up_goes_to_the_next(directory: Pa
     assert said(next_one) == "writes"
     go_on(next_one)
     next_one.wait()
-    lock.acquire()
+    patient = WriteLock(str(directory), limit=30.0)
+    patient.acquire()
+    patient.close()
     lock.close()
 
 

@@ -172,11 +172,6 @@ class Client:
             if self._worker is not None:
                 self._worker.observe(observer)
 
-    def registered(self) -> None:
-        """A function was registered: tasks that lacked one may run now."""
-        if self._worker is not None:
-            self._worker.intake.registered()
-
     @property
     def promises(self) -> PromiseClient:
         return PromiseClient(self.started().network)

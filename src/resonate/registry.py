@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from threading import Lock
-from typing import Any
+from typing import Any, Protocol
+from weakref import WeakSet
 
 from resonate.errors import FunctionNotFound
 from resonate.signatures import check_function, check_runnable
@@ -16,25 +17,33 @@ from resonate.signatures import check_function, check_runnable
 Found = tuple[str, Callable[..., Any], int]
 
 
+class Listener(Protocol):
+    """Who is told of every function that is registered."""
+
+    def registered(self) -> None: ...
+
+
 class Registry:
     """(name, version) to function and back. Safe to use from several threads."""
 
-    __slots__ = ("_by_func", "_by_name", "_encoders", "_lock", "_newest")
+    __slots__ = ("_by_func", "_by_name", "_encoders", "_listeners", "_lock", "_newest")
 
     def __init__(self) -> None:
         self._by_name: dict[str, dict[int, Found]] = {}
         self._newest: dict[str, Found] = {}
         self._by_func: dict[Callable[..., Any], Found] = {}
         self._encoders: dict[str, Any] = {}
+        self._listeners: WeakSet[Listener] = WeakSet()
         self._lock = Lock()
 
-    def add(self, func: Callable[..., Any], name: str | None = None, version: int = 1) -> None:
-        """Register `func`.
+    def add(self, func: Callable[..., Any], name: str | None = None, version: int = 1, *, encoder: Any = None) -> None:
+        """Register `func`, and tell the workers that run what is registered here.
 
         Args:
             func: a Python function.
             name: what it is called by; its own name if None.
             version: from 1.
+            encoder: what calls of the name that come from elsewhere are read with; our own form if None.
 
         Raises:
             TypeError: `func` cannot be called, or a name or version of a wrong type.
@@ -65,6 +74,21 @@ class Registry:
                 raise ValueError(f"function {name} already registered: the same function is {earlier} version {number}")
             versions[version] = self._by_func[func] = found
             self._newest[name] = versions[max(versions)]
+            if encoder is not None:
+                self._encoders[name] = encoder
+            listeners = list(self._listeners)
+        for listener in listeners:
+            listener.registered()
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is registered, so that no task can run."""
+        return not self._newest
+
+    def tell(self, listener: Listener) -> None:
+        """Have `listener` told, for as long as it lives, of what is registered from now on."""
+        with self._lock:
+            self._listeners.add(listener)
 
     def get(self, func: Callable[..., Any] | str, version: int = 0) -> Found:
         """The name, function and version of what `func` names or is.
@@ -111,10 +135,6 @@ class Registry:
             return self.get(func, version)
         found = self._newest.get(func) if version == 0 else self._by_name.get(func, {}).get(version)
         return found if found is not None else (str.__str__(func), None, version or 1)
-
-    def read_with(self, name: str, encoder: Any) -> None:
-        """Have calls of `name` that come from elsewhere read with `encoder`."""
-        self._encoders[name] = encoder
 
     def encoder(self, name: str) -> Any:
         """What calls of `name` are read with, or None for our own form."""

@@ -150,11 +150,8 @@ class Resonate:
 
         def wrap(func: Any) -> Function[Any, Any]:
             plain = check_function(func.func if isinstance(func, Function) else func)
-            self._core.shared.registry.add(plain, name, version)
+            self._core.shared.registry.add(plain, name, version, encoder=self._opts.encoder)
             registered, _, _ = self._core.shared.registry.get(plain)
-            if self._opts.encoder is not None:
-                self._core.shared.registry.read_with(registered, self._opts.encoder)
-            self._core.registered()
             return Function(self, registered, plain, version, self._opts)
 
         return wrap if func is None else wrap(func)

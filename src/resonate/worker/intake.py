@@ -68,6 +68,7 @@ class Intake:
         self._worker = worker
         self._scheduled = False
         self._starved = False
+        self._useless = False
         self._again = AGAIN_FIRST
         self._trying = False
         self._ignored: set[str] = set()
@@ -104,7 +105,7 @@ class Intake:
     def registered(self) -> None:
         """A function was registered: look again at what lacked one."""
         self.missing.registered()
-        if self._ignored:
+        if self._ignored or self._useless:
             self._ignored.clear()
             self.wake()
 
@@ -137,7 +138,7 @@ class Intake:
         self._scheduled = False
         worker = self._worker
         self._starved = True  # until we know better: whoever makes room in between then wakes us
-        wanted = min(AT_ONCE, max(1, worker.pool.limit * 4 - worker.pool.backlog()))
+        wanted = min(AT_ONCE, max(1, worker.pool.limit * 4 - worker.pool.backlog())) if self._can_run() else 0
         limit = worker.room.keep(wanted, beyond=worker.pool.standing)
         try:
             messages = worker.network.take(AT_ONCE, self._ignored, limit)
@@ -155,11 +156,19 @@ class Intake:
                 worker.watch.heard(message.promise)  # type: ignore[union-attr]
         if len(offers) < limit or limit == wanted:
             self._starved = False
-            if len(offers) == limit or len(messages) == AT_ONCE:
+            if 0 < limit == len(offers) or len(messages) == AT_ONCE:
                 self.wake()
         worker.room.give_back(limit - len(offers))
         if offers:
             self._acquire(offers)
+
+    def _can_run(self) -> bool:
+        """Whether offers are of any use: a program that has not yet registered anything leaves them where they are."""
+        self._useless = True  # until we know better: whoever registers in between then wakes us
+        if self._worker.network.near and self._worker.registry.empty:
+            return False
+        self._useless = False
+        return True
 
     def _failed(self, error: ResonateStoreError) -> None:
         """Messages could not be taken: try again after a pause, twice as long each time."""

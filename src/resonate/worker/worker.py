@@ -109,6 +109,7 @@ class Worker:
 
     def start(self) -> None:
         """Begin to take messages, and say which functions can be run here. Idempotent."""
+        self.registry.tell(self.intake)
         self.intake.missing.here(self.registry.names())
         self.network.listen(self.intake.wake, lambda: self.later(0, self.watch.renew))
         self.network.start()

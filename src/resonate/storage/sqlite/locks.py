@@ -128,6 +128,7 @@ class WriteLock:
 
     def release(self) -> None:
         """Let the next one write."""
+        _HOLDER.pack_into(self._shared, _HOLDER_AT, 0, 0.0)
         fcntl.flock(self._write.descriptor, fcntl.LOCK_UN)
 
     def close(self) -> None:
@@ -152,8 +153,9 @@ class WriteLock:
         """Say who holds us up, at first in the log and then with an error."""
         now = time.monotonic()
         pid, since = _HOLDER.unpack_from(self._shared, _HOLDER_AT)
-        held = max(waited, now - since if 0 < since <= now else 0.0)
-        who, what_to_do = _described(pid)
+        who, what_to_do, seen = _described(pid)
+        # of one that is gone, since when it wrote says nothing about who writes now
+        held = max(waited, now - since if seen and 0 < since <= now else 0.0)
         text = f"{who} has held the write lock of {self._path} for {held:.0f} s"
         if held > self._limit:
             raise StorageUnavailable(f"{text}; nothing was written. {what_to_do}")
@@ -258,15 +260,17 @@ class _Turns:
                 self._write.unlock()
 
 
-def _described(pid: int) -> tuple[str, str]:
-    """Who that is and what can be done about it."""
+def _described(pid: int) -> tuple[str, str, bool]:
+    """Who that is, what can be done about it, and whether it is a living process of this machine that we see."""
+    if not pid:
+        return "another process", "Have it end its transaction, or end it: the lock is freed then", False
     try:
         state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2][:1]
     except OSError:
-        return f"process {pid}", "Have it end its transaction, or end it: the lock is freed then"
+        return f"process {pid}", "Have it end its transaction, or end it: the lock is freed then", False
     if state in b"Tt":
-        return f"process {pid}, which is stopped,", f"Have it go on (kill -CONT {pid}), or end it"
-    return f"process {pid}", f"Have it end its transaction, or end it (kill {pid}): the lock is freed then"
+        return f"process {pid}, which is stopped,", f"Have it go on (kill -CONT {pid}), or end it", True
+    return f"process {pid}", f"Have it end its transaction, or end it (kill {pid}): the lock is freed then", True
 
 
 class PidLock:
