@@ -80,17 +80,43 @@ def _drop(name: str) -> None:
 
 def emptied() -> PostgresStorage:
     """A storage without rows, for as long as the next two are handed out."""
-    from resonate.storage.postgres.storage import PostgresStorage
-
     if not _open:
         for _ in range(SCHEMAS):
-            _open.append(PostgresStorage(parse(f"{fresh_url()}&options=-csynchronous_commit%3Doff")))
-            atexit.register(_open[-1].close)
+            _open.append(_storage(fresh_url()))
     storage = _open.pop(0)
     _open.append(storage)
+    _empty(storage)
+    return storage
+
+
+@cache
+def _on_one_schema(count: int) -> list[PostgresStorage]:
+    url = fresh_url()
+    return [_storage(url) for _ in range(count)]
+
+
+def shared(count: int) -> list[PostgresStorage]:
+    """Storages of as many processes on one schema without rows, until they are asked for again."""
+    storages = _on_one_schema(count)
+    _empty(storages[0])
+    for storage in storages:
+        storage.fresh()
+        storage.owed()
+        storage._next_due = storage._wake_at = None
+    return storages
+
+
+def _storage(url: str) -> PostgresStorage:
+    from resonate.storage.postgres.storage import PostgresStorage
+
+    storage = PostgresStorage(parse(f"{url}&options=-csynchronous_commit%3Doff"))
+    atexit.register(storage.close)
+    return storage
+
+
+def _empty(storage: PostgresStorage) -> None:
     transaction = storage.begin(lambda: Footprint(set(), set(), set()))
     transaction.apply([Reset()])
     transaction.commit()
     storage.fresh()
     storage._next_due = storage._wake_at = None
-    return storage

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import shutil
 import tempfile
+from functools import cache
 
 from resonate.protocol.footprint import Footprint
 from resonate.protocol.rows import Reset
@@ -24,15 +25,43 @@ _open: list[SqliteStorage] = []
 def emptied() -> SqliteStorage:
     """A storage without rows, for as long as the next two are handed out."""
     if not _open:
-        directory = tempfile.mkdtemp(prefix="resonate-test-")
-        atexit.register(shutil.rmtree, directory, ignore_errors=True)
-        for number in range(FILES):
-            _open.append(SqliteStorage(Location(f"{directory}/{number}.db", synchronous="off")))
-            atexit.register(_open[-1].close)
+        directory = _directory()
+        _open.extend(_storage(f"{directory}/{number}.db") for number in range(FILES))
     storage = _open.pop(0)
     _open.append(storage)
+    _empty(storage)
+    return storage
+
+
+@cache
+def _on_one_file(count: int) -> list[SqliteStorage]:
+    path = f"{_directory()}/shared.db"
+    return [_storage(path) for _ in range(count)]
+
+
+def shared(count: int) -> list[SqliteStorage]:
+    """Storages as of so many processes on one file without rows, until they are asked for again."""
+    storages = _on_one_file(count)
+    _empty(storages[0])
+    for storage in storages:
+        storage.fresh()
+    return storages
+
+
+def _directory() -> str:
+    directory = tempfile.mkdtemp(prefix="resonate-test-")
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    return directory
+
+
+def _storage(path: str) -> SqliteStorage:
+    storage = SqliteStorage(Location(path, synchronous="off"))
+    atexit.register(storage.close)
+    return storage
+
+
+def _empty(storage: SqliteStorage) -> None:
     transaction = storage.begin(lambda: Footprint(set(), set(), set()))
     transaction.apply([Reset()])
     transaction.commit()
     storage.fresh()
-    return storage

@@ -25,7 +25,7 @@ from resonate.testing.invariants import State, check_state, check_step, key
 from . import scripts
 from .model import Model
 from .scripts import Pick, Scene
-from .subjects import Subject, model_state, on_database, on_file
+from .subjects import Subject, model_state, on_database, on_file, on_shared_database, on_shared_file
 
 SEEDS = range(20)
 SCRIPTS = 25  # per seed
@@ -136,6 +136,18 @@ def test_a_long_script_on_a_file_answers_like_the_model_too(seed: int) -> None:
 @pytest.mark.parametrize("seed", SEEDS[:2])
 def test_a_long_script_on_a_database_answers_like_the_model_too(seed: int) -> None:
     assert play_seed(seed, on_database) >= play_seed(seed)
+
+
+@pytest.mark.parametrize("seed", SEEDS[:4])
+def test_a_long_script_on_a_file_of_several_processes_answers_like_the_model_too(seed: int) -> None:
+    assert play_seed(seed, on_shared_file) == play_seed(seed)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("seed", SEEDS[:2])
+def test_a_long_script_on_a_database_of_several_processes_answers_like_the_model_too(seed: int) -> None:
+    assert play_seed(seed, on_shared_database) >= play_seed(seed)
 
 
 class AnyScript(RuleBasedStateMachine):
