@@ -12,7 +12,7 @@ import pytest
 
 from resonate.network.http.connection import Connection, Lost
 from resonate.network.http.connection import Server as At
-from resonate.protocol import machine
+from resonate.protocol import searches
 from resonate.server import batch as batches
 from resonate.server import connections
 from resonate.server.running import Server
@@ -149,7 +149,7 @@ def _play(listening: socket.socket, answer: bytes) -> None:
 
 
 def test_a_page_ends_where_its_answer_would_get_too_large(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "PAGE_SIZE", 1_000)
+    monkeypatch.setattr(searches, "PAGE_SIZE", 1_000)
     client = Client(server)
     for number in range(12):
         param = {"data": "x" * 300, "headers": {"a": "y" * 100}}

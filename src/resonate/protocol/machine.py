@@ -10,13 +10,12 @@ sleep, log, draw a random number or look at a clock. Field rules are `validation
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from itertools import chain, islice, takewhile
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from msgspec.structs import replace
 
-from resonate.protocol import pauses, validation
+from resonate.protocol import pauses, searches, validation
 from resonate.protocol.cron import next_occurrence
 from resonate.protocol.records import (
     ACQUIRED,
@@ -34,7 +33,6 @@ from resonate.protocol.records import (
     PromiseState,
     Schedule,
     Task,
-    Value,
 )
 from resonate.protocol.requests import (
     DebugReset,
@@ -87,16 +85,9 @@ from resonate.protocol.rows import (
     show,
 )
 from resonate.protocol.snapshot import snapshot
-from resonate.protocol.steps import Rules, enter_pending, first_offer, following, settle
-from resonate.protocol.trees import ranges
-
-Step = tuple[Response, Sequence[Effect]]
-
-PAGE_SIZE: Final = 8 * 1024 * 1024
-"""Characters of payloads after which a page of promises ends, however many were asked for: answers need memory."""
+from resonate.protocol.steps import Rules, Step, enter_pending, first_offer, following, settle
 
 _OK: Final = Response(200)
-_LAST: Final = "\U0010ffff"  # stands behind all that begins alike
 
 
 def apply(view: View, request: Request, now: int, rules: Rules) -> Step:
@@ -175,88 +166,6 @@ def promise_register_listener(view: View, request: PromiseRegisterListener, now:
     if not is_live(row.promise, now) or request.address in row.listeners:
         return shown, ()
     return shown, (PromiseRow(row.promise, row.callbacks, (*row.listeners, request.address)),)
-
-
-def promise_search(view: View, request: PromiseSearch, now: int, rules: Rules) -> Step:
-    wanted = request.tags or {}
-
-    def matching() -> Iterable[Promise]:
-        for row in _searched(view.promise, view.promises, request):
-            promise = project(row.promise, now)
-            if request.state in (None, promise.state) and _tagged(promise.tags, wanted):
-                yield promise
-
-    if rules.strict:
-        return _no_search(), ()
-    page, cursor = _page(matching(), request.limit)
-    return Response(200, promises=page, cursor=cursor), ()
-
-
-# ---- executions: ours ------------------------------------------------------------------------------
-
-
-def execution_search(view: View, request: ExecutionSearch, now: int, rules: Rules) -> Step:
-    if rules.strict:
-        return _no_search(), ()
-    rows, cursor = view.listing().search(request.wanted, read_cursor(request.cursor), request.limit)
-    page = [project(row.promise, now) for row in rows]
-    return Response(200, promises=page, cursor=None if cursor is None else _told(cursor, request.prefix or "")), ()
-
-
-def _told(position: tuple[int, str], prefix: str) -> str:
-    """Where a page ended; what was looked at last may be an id that whoever asks may not know."""
-    at, id = position
-    if not id.startswith(prefix):
-        id = f"{prefix}{_LAST}" if id > prefix else prefix
-    return f"{at}.{id}"
-
-
-def execution_count(view: View, request: ExecutionCount, now: int, rules: Rules) -> Step:
-    if rules.strict:
-        return _no_search(), ()
-    counts, partial = view.listing().count(request.wanted, request.by, request.most)
-    return Response(200, counts=counts, partial=partial), ()
-
-
-def execution_tree(view: View, request: ExecutionTree, now: int, rules: Rules) -> Step:
-    """A page of what is in the ranges of a promise, itself first, and the strays of what is in that page."""
-    if rules.strict:
-        return _no_search(), ()
-    anchor, cursor = request.id, request.cursor
-    spans = sorted(span for span in ranges(anchor) if cursor is None or cursor < span[1])
-    first = [view.promise(anchor)] if cursor is None else []
-    found = chain(first, (row for above, end in spans for row in view.below(max(above, cursor or ""), end)))
-    rows = list(islice((row for row in found if row is not None), request.limit + 1))
-    more = len(rows) > request.limit
-    rows = rows[: request.limit]
-    ids = [row.promise.id for row in rows]
-    last = ids[-1] if more else None
-    if anchor in ids[:1]:
-        rows += view.strays(ids.pop(0), anchor)
-    if ids:
-        rows += view.strays(ids[0], ids[-1])
-    allowed = request.prefix or ""
-    page = [project(row.promise, now) for row in rows if row.promise.id.startswith(allowed)]
-    return Response(200, promises=page, cursor=last), ()
-
-
-def execution_failures(view: View, request: ExecutionFailures, now: int, rules: Rules) -> Step:
-    if rules.strict or request.prefix:
-        return _no_search(), ()
-    return Response(200, failures=view.listing().faults(request.limit, request.most, request.shown)), ()
-
-
-def group_search(view: View, request: GroupSearch, now: int, rules: Rules) -> Step:
-    if rules.strict or request.prefix:
-        return _no_search(), ()
-    listing = view.listing()
-    return Response(200, groups=listing.loads(request.most), holders=listing.holders(request.most)), ()
-
-
-def read_cursor(cursor: str | None) -> tuple[int, str] | None:
-    """Where a page of executions ended; one of another kind begins anew."""
-    at, dot, id = (cursor or "").partition(".")
-    return (int(at), id) if dot and at.isascii() and at.isdigit() and len(at) < 17 else None
 
 
 # ---- tasks -----------------------------------------------------------------------------------------
@@ -394,20 +303,6 @@ def task_continue(view: View, request: TaskContinue, now: int, rules: Rules) -> 
     return _OK, effects
 
 
-def task_search(view: View, request: TaskSearch, now: int, rules: Rules) -> Step:
-    def matching() -> Iterable[Task]:
-        for row in _searched(view.task, view.tasks, request):
-            promise = view.promise(row.id)
-            task = show(row, promise is not None and is_live(promise.promise, now))
-            if request.state in (None, task.state):
-                yield task
-
-    if rules.strict:
-        return _no_search(), ()
-    page, cursor = _page(matching(), request.limit)
-    return Response(200, tasks=page, cursor=cursor), ()
-
-
 # ---- schedules ----------------------------------------------------------------------------------------
 
 
@@ -445,15 +340,6 @@ def schedule_delete(view: View, request: ScheduleDelete, now: int, rules: Rules)
     if view.schedule(request.id) is None:
         return _no_schedule(request.id), ()
     return _OK, (DropSchedule(request.id),)
-
-
-def schedule_search(view: View, request: ScheduleSearch, now: int, rules: Rules) -> Step:
-    wanted = request.tags or {}
-    if rules.strict:
-        return _no_search(), ()
-    found = (s for s in _searched(view.schedule, view.schedules, request) if _tagged(s.promise_tags, wanted))
-    page, cursor = _page(found, request.limit)
-    return Response(200, schedules=page, cursor=cursor), ()
 
 
 # ---- debug ---------------------------------------------------------------------------------------------
@@ -548,45 +434,6 @@ def _with_callback(row: PromiseRow, awaiter: str) -> tuple[Effect, ...]:
     return (PromiseRow(row.promise, (*row.callbacks, awaiter), row.listeners),)
 
 
-def _tagged(tags: dict[str, str], wanted: dict[str, str]) -> bool:
-    return all(tags.get(key) == value for key, value in wanted.items())
-
-
-def _searched(get: Callable[[str], Any], above: Callable[[str | None], Iterable[Any]], request: Any) -> Iterable[Any]:
-    """The rows a search goes through, ids ascending: those after its cursor, of those with its prefix."""
-    prefix, cursor = request.prefix, request.cursor
-    if not prefix:
-        return above(cursor)
-    if cursor is not None and cursor >= prefix:
-        rows = above(cursor)
-    else:  # nothing begins with the prefix below the id that is the prefix itself
-        first = get(prefix)
-        rows = above(prefix) if first is None else chain((first,), above(prefix))
-    return takewhile(lambda row: _id_of(row).startswith(prefix), rows)
-
-
-def _id_of(row: Any) -> str:
-    id: str = row.promise.id if isinstance(row, PromiseRow) else row.id
-    return id
-
-
-def _page(found: Iterable[Any], limit: int) -> tuple[list[Any], str | None]:
-    page: list[Any] = []
-    size = 0
-    for record in found:
-        if len(page) == limit or size > PAGE_SIZE:
-            return page, page[-1].id
-        page.append(record)
-        if type(record) is Promise:
-            size += _size(record.param) + _size(record.value)
-    return page, None
-
-
-def _size(value: Value) -> int:
-    headers = value.headers
-    return len(value.data or "") + (0 if headers is None else sum(map(len, headers.values())))
-
-
 def _no_promise(id: str) -> Response:
     return Response(404, error=f"promise {id!r} not found")
 
@@ -597,10 +444,6 @@ def _no_task(id: str) -> Response:
 
 def _no_schedule(id: str) -> Response:
     return Response(404, error=f"schedule {id!r} not found")
-
-
-def _no_search() -> Response:
-    return Response(501, error="search is not part of the specification this server is held to")
 
 
 def _internal(id: str) -> Response:
@@ -631,7 +474,7 @@ HANDLERS: Final[dict[type, Callable[[View, Any, int, Rules], Step]]] = {
     PromiseSettle: promise_settle,
     PromiseRegisterCallback: promise_register_callback,
     PromiseRegisterListener: promise_register_listener,
-    PromiseSearch: promise_search,
+    PromiseSearch: searches.promise_search,
     TaskGet: task_get,
     TaskCreate: task_create,
     TaskAcquire: task_acquire,
@@ -642,16 +485,16 @@ HANDLERS: Final[dict[type, Callable[[View, Any, int, Rules], Step]]] = {
     TaskHeartbeat: task_heartbeat,
     TaskHalt: task_halt,
     TaskContinue: task_continue,
-    TaskSearch: task_search,
+    TaskSearch: searches.task_search,
     ScheduleGet: schedule_get,
     ScheduleCreate: schedule_create,
     ScheduleDelete: schedule_delete,
-    ScheduleSearch: schedule_search,
-    ExecutionSearch: execution_search,
-    ExecutionCount: execution_count,
-    ExecutionTree: execution_tree,
-    ExecutionFailures: execution_failures,
-    GroupSearch: group_search,
+    ScheduleSearch: searches.schedule_search,
+    ExecutionSearch: searches.execution_search,
+    ExecutionCount: searches.execution_count,
+    ExecutionTree: searches.execution_tree,
+    ExecutionFailures: searches.execution_failures,
+    GroupSearch: searches.group_search,
     DebugStart: debug_loops,
     DebugStop: debug_loops,
     DebugTick: debug_loops,

@@ -7,6 +7,7 @@ dispatches (R6) in the transition that entered.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from msgspec import Struct
@@ -33,6 +34,7 @@ from resonate.protocol.records import (
     Schedule,
     Unblock,
 )
+from resonate.protocol.requests import Response
 from resonate.protocol.rows import (
     Effect,
     PromiseRow,
@@ -70,6 +72,10 @@ class Rules(Struct, frozen=True, gc=False):
     retry_timeout: int = RETRY_TIMEOUT
     strict: bool = False
     fence_preload: int | None = FENCE_PRELOAD
+
+
+Step = tuple[Response, Sequence[Effect]]
+"""What a request is answered, and what is to be written for it."""
 
 
 def settle(view: View, rules: Rules, row: PromiseRow, settled: Promise, now: int, effects: list[Effect]) -> None:
