@@ -36,14 +36,13 @@ class Registry:
         self._listeners: WeakSet[Listener] = WeakSet()
         self._lock = Lock()
 
-    def add(self, func: Callable[..., Any], name: str | None = None, version: int = 1, *, encoder: Any = None) -> None:
+    def add(self, func: Callable[..., Any], name: str | None = None, version: int = 1) -> None:
         """Register `func`, and tell the workers that run what is registered here.
 
         Args:
             func: a Python function.
             name: what it is called by; its own name if None.
             version: from 1.
-            encoder: what calls of the name that come from elsewhere are read with; our own form if None.
 
         Raises:
             TypeError: `func` cannot be called, or a name or version of a wrong type.
@@ -51,6 +50,10 @@ class Registry:
                 without a name, a version below 1, or the name and version, or the function itself,
                 are registered already.
         """
+        self.add_read_with(None, func, name, version)
+
+    def add_read_with(self, encoder: Any, func: Callable[..., Any], name: str | None, version: int) -> None:
+        """`add`, with what calls of the name that come from elsewhere are read with; our own form if None."""
         func = check_function(func)
         if name is not None and not isinstance(name, str):
             raise TypeError(f"name must be `str`, got {type(name).__name__}")

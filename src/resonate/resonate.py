@@ -150,7 +150,7 @@ class Resonate:
 
         def wrap(func: Any) -> Function[Any, Any]:
             plain = check_function(func.func if isinstance(func, Function) else func)
-            self._core.shared.registry.add(plain, name, version, encoder=self._opts.encoder)
+            self._core.shared.registry.add_read_with(self._opts.encoder, plain, name, version)
             registered, _, _ = self._core.shared.registry.get(plain)
             return Function(self, registered, plain, version, self._opts)
 

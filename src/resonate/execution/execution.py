@@ -6,12 +6,7 @@ An execution is told what user code did (`yielded`, `ended`) and what the servic
 loop, socket or clock lives here, so the thread driver, the loop driver and the simulator
 drive the same object. A driver that shares it between threads guards every call by one
 lock, but for `conclude` and `Call.read`, which run user code and must be outside of it.
-
-Writes are lazy: a step's creation and its result are one write, sent with whatever is next.
-`unwritten` counts the writes that must be durable before the code of another step starts
-(promise 2 of the design: "a finished step never runs again"), `urgent` those that must be
-before any more code runs, because they let an id out of the execution. Steps that wait to start
-side by side may share a write: `pressing` says when one must be durable before any step starts.
+What it has to write and when that must be durable is `writing`'s.
 """
 
 from __future__ import annotations
@@ -27,13 +22,11 @@ from resonate.errors import (
     ResonateTimedoutError,
 )
 from resonate.execution import begin
-from resonate.execution.attempts import RAN, ran
+from resonate.execution.attempts import RAN
 from resonate.execution.call import (
     ASYNC,
     CHOICE,
-    DETACHED,
     EXTERNAL,
-    LATENT,
     PLAIN,
     RETRY,
     STEPS,
@@ -43,32 +36,27 @@ from resonate.execution.call import (
 )
 from resonate.execution.commands import Promise as Begun
 from resonate.execution.coroutine import Outcome, Raised, Returned
-from resonate.execution.records import RETRY_TAG, SEEN_TAG, TRACE_TAG, Notes, Records
+from resonate.execution.records import RETRY_TAG, TRACE_TAG, Records
+from resonate.execution.writing import Writing
 from resonate.protocol import chain
-from resonate.protocol.ids import EMBEDDED, Dialect, extends
+from resonate.protocol.ids import EMBEDDED, Dialect
 from resonate.protocol.records import (
     BRANCH,
     EMPTY,
     ORIGIN,
     PARENT,
     PENDING,
-    SCOPE,
-    TARGET,
     TIMEDOUT,
     Promise,
     Value,
 )
-from resonate.protocol.records import TIMER as TIMER_TAG
 from resonate.protocol.requests import (
     PromiseCreate,
-    PromiseRegisterCallback,
     PromiseSettle,
     PromiseWrite,
     Request,
     Response,
     TaskFence,
-    TaskFulfill,
-    TaskSuspend,
 )
 
 LOOKED_AT: Final = 8
@@ -85,51 +73,27 @@ LOST: Final = "lost"
 DIVERGED: Final = "diverged"
 REFUSED: Final = "refused"
 
-URGENT: Final = frozenset((LATENT, DETACHED))
-"""Kinds whose id the function may hand out at once: durable before it goes on."""
-
 DONE: Final = "done"
 BLOCKED: Final = "blocked"
 
 
-class Execution:
+class Execution(Writing):
     """The state of one acquired task. See the module's text for who calls what when."""
 
     __slots__ = (
         "active",
         "arrivals",
-        "awaited",
-        "branch",
-        "calls",
-        "complete",
         "created_at",
-        "dialect",
         "halt",
-        "id",
-        "lazy",
-        "noted",
-        "notes",
         "now",
-        "origin",
-        "outbox",
         "parent",
-        "pid",
         "pointed",
-        "pressing",
         "ready",
         "records",
-        "remote",
-        "root",
         "running",
-        "sent",
-        "signed",
         "starting",
-        "stop",
         "timed",
         "trace",
-        "unwritten",
-        "urgent",
-        "version",
     )
 
     def __init__(
@@ -144,42 +108,19 @@ class Execution:
         dialect: Dialect = EMBEDDED,
         pid: str = "",
     ) -> None:
-        self.id = promise.id
-        self.version = version
+        super().__init__(promise, version, root, complete=complete, dialect=dialect, pid=pid)
         self.created_at = promise.created_at
-        self.origin = promise.tags.get(ORIGIN, promise.id)
-        self.branch = promise.tags.get(BRANCH, promise.id)
         self.parent = promise.tags.get(PARENT, promise.id)
         self.trace = promise.tags.get(TRACE_TAG)
         self.now = now
-        self.pid = pid
-        self.signed = f"|{pid}"
-        self.complete = complete
-        self.dialect = dialect
         self.records = Records(preload) if preload or version > 1 else None
-        self.root = root
-        root.prefix = child_prefix(promise.id, self.origin, dialect.separator)
-        self.calls: dict[str, Call] = {}
-        self.remote: dict[str, Call] = {}
-        self.awaited: dict[str, Call] = {}
         self.ready: deque[Call] = deque()
         self.starting: list[Call] = []
         self.arrivals: list[tuple[Any, Call]] = []
-        self.outbox: list[Request] = []
-        self.lazy: dict[str, TaskFence] = {}
-        """Creations of steps that can wait for their results, by id."""
-        self.sent = (0, 0)
-        self.unwritten = 0
-        self.urgent = 0
-        self.pressing = False
-        """Whether code has gone on since the oldest of the unwritten: it may have seen their results."""
         self.timed: list[Call] = []
         self.running = 0
         self.active = 0
-        self.noted = 0
         self.pointed = set[str]() if self.records is None else self.records.pointed
-        self.notes = Notes()
-        self.stop: BaseException | None = None
         self.halt: NonDeterminismError | None = None
         self._start(root)
 
@@ -368,59 +309,7 @@ class Execution:
         """The task was acquired again with nobody in between: go on in place at `version`."""
         self.version = version
 
-    # ---- writing ------------------------------------------------------------------------------
-
-    def create(self, call: Call, tags: dict[str, str], param: Value) -> None:
-        """Queue the creation of `call`'s promise."""
-        if self.notes.unwritten and self.stop is None:
-            self._write_notes(tags)
-        action = PromiseCreate(call.id, call.deadline, param, tags)
-        request = action if self.stop is not None else TaskFence(self.id, self.version, action, False)
-        if call.kind in EXTERNAL:
-            self._must_be_written()
-            if call.kind in URGENT:
-                self.urgent += 1
-        elif self._asks_first(call):
-            self._must_be_written()
-        elif call.kind in STEPS and type(request) is TaskFence and SEEN_TAG not in tags:
-            self.lazy[call.id] = request
-            return
-        self.outbox.append(request)
-
-    def tag_timer(self, tags: dict[str, str]) -> None:
-        """Make a promise with `tags` a timer that the service arms."""
-        tags[TIMER_TAG] = "true"
-        if self.dialect.timer_target is not None:
-            tags[TARGET] = self.dialect.timer_target
-
-    def tags(self, owner: Call, id: str, scope: str) -> dict[str, str]:
-        """The tags of a child's place in the tree; a local child belongs to our branch.
-
-        A service may want an id that the program chose to be in a tree of its own.
-        """
-        if self._strays(id):
-            return {ORIGIN: id, BRANCH: id, PARENT: id, SCOPE: scope}
-        return {
-            ORIGIN: self.origin,
-            BRANCH: self.branch if scope == "local" else id,
-            PARENT: owner.id,
-            SCOPE: scope,
-        }
-
-    def take(self, before_step: bool = False) -> list[Request]:
-        """Everything queued so far, in order; the driver sends it as one chain.
-
-        Before a step starts, the creations of steps stay behind, which become one write with their results if they
-        are short, and so does that of the function that is about to start.
-        """
-        batch, self.outbox = self.outbox, []
-        if self.lazy and not before_step:
-            batch[:0] = self.lazy.values()
-            self.lazy.clear()
-        self.sent = (self.unwritten, self.urgent)
-        if before_step and len(batch) > 1 and self._may_wait(batch[-1]):
-            self.outbox.append(batch.pop())
-        return batch
+    # ---- answers ------------------------------------------------------------------------------
 
     def answered(self, batch: Sequence[Request], answers: Sequence[Response]) -> str:
         """What the service said to `batch`: OK, LOST (the lease), DIVERGED (replay needed) or REFUSED."""
@@ -449,11 +338,6 @@ class Execution:
                     self.settle(promise)
         return OK
 
-    @property
-    def queued(self) -> bool:
-        """Whether anything is to be written."""
-        return bool(self.outbox or self.lazy)
-
     def rest(self) -> str | None:
         """DONE or BLOCKED when no code can run any more; None while some still can."""
         if self.running or self.ready or self.starting or self.arrivals or self.active:
@@ -462,80 +346,11 @@ class Execution:
             return DONE
         return BLOCKED
 
-    def fulfil(self) -> TaskFulfill:
-        """The request that settles the root with its result."""
-        end = self.root.ended
-        assert end is not None
-        action = PromiseSettle(self.id, end.state, Value(self._headers(self.root, end), end.data))  # type: ignore[arg-type]
-        return TaskFulfill(self.id, self.version, action)
-
-    def suspend(self) -> TaskSuspend:
-        """The request that gives the task up until one of the awaited promises is settled."""
-        actions = tuple(PromiseRegisterCallback(id, self.id) for id in list(self.awaited))
-        return TaskSuspend(self.id, self.version, actions, False)
-
     def wakes_at(self) -> float:
         """When it will go on by itself, ms since the epoch; infinity if that is not known."""
         return min((c.deadline for c in self.awaited.values() if c.kind in (TIMER, RETRY)), default=float("inf"))
 
     # ---- inside -----------------------------------------------------------------------------------
-
-    def _must_be_written(self) -> None:
-        """What has just been queued must be durable before any step starts."""
-        self.unwritten += 1
-        self.pressing = True
-
-    def _may_wait(self, request: Request) -> bool:
-        """Whether `request` creates a local call and says nothing that must be durable before the call starts."""
-        if type(request) is not TaskFence or type(request.action) is not PromiseCreate:
-            return False
-        if request.action.id in self.remote or SEEN_TAG in request.action.tags:
-            return False
-        return not self._asks_first(self.calls[request.action.id])
-
-    def _asks_first(self, call: Call) -> bool:
-        """Whether the answer to `call`'s creation comes before its code, since it may be recorded unknown to us.
-
-        That is so where the service has not shown us the whole record, and where the program
-        chose an id that may belong to another execution, or that is in a tree of its own.
-        """
-        if not self.complete or self._strays(call.id):
-            return True
-        return call.owner is not None and not call.id.startswith(call.owner.prefix)
-
-    def _strays(self, id: str) -> bool:
-        """Whether the service wants `id` to be in a tree of its own."""
-        return not self.dialect.strays and not extends(self.origin, id)
-
-    def _write_notes(self, tags: dict[str, str]) -> None:
-        """Have the creation with `tags` carry the order notes; one outside of our branch gets a note beside it.
-
-        Only our own branch is read when the task is acquired again.
-        """
-        if tags[BRANCH] != self.branch:
-            self.noted += 1
-            id = f"{self.root.prefix}seen{self.version}-{self.noted}"
-            tags = self.tags(self.root, id, "local")
-            note = PromiseCreate(id, self.root.deadline, EMPTY, tags)
-            write = PromiseWrite(note, PromiseSettle(id, "resolved"))
-            self.outbox.append(TaskFence(self.id, self.version, write, False))
-        tags[SEEN_TAG] = self.notes.take()
-
-    def _note_attempts(self, call: Call) -> None:
-        """Say beside `call` what became of its attempts so far; nothing waits for that to be written."""
-        id = f"{call.prefix or call.id + '.'}tried{self.version}-{call.attempt}"
-        tags = {**self.tags(call, id, "local"), SEEN_TAG: "{}", RAN: self._ran(call)}
-        call.failed_before = None
-        write = PromiseWrite(PromiseCreate(id, call.deadline, EMPTY, tags), PromiseSettle(id, "resolved"))
-        self.outbox.append(TaskFence(self.id, self.version, write, False))
-
-    def _ran(self, call: Call) -> str:
-        return ran(call.started_at, self.pid, call.failed_before or ())
-
-    def _headers(self, call: Call, settled: Settled) -> dict[str, str]:
-        """The headers of a result: those of its payload, and who gave it since when."""
-        text = self._ran(call) if call.failed_before else f"{call.started_at or ''}{self.signed}"
-        return {RAN: text} if settled.headers is None else {**settled.headers, RAN: text}
 
     def _start(self, call: Call) -> None:
         if self.records is not None and (attempt := self.records.retries.get(call.id, 0)):
@@ -585,20 +400,6 @@ class Execution:
         call.ended = None
         self._finish(call)
         call.forget_code()
-
-    def _write(self, settle: PromiseSettle) -> None:
-        """Queue a settlement; one whose creation is still queued becomes one write with it."""
-        outbox = self.outbox
-        last: Request | None = self.lazy.pop(settle.id, None)
-        if last is not None:
-            outbox.append(last)
-        elif outbox:
-            last = outbox[-1]
-        if type(last) is TaskFence and type(last.action) is PromiseCreate and last.action.id == settle.id:
-            outbox[-1] = TaskFence(self.id, self.version, PromiseWrite(last.action, settle), False)
-        else:
-            outbox.append(TaskFence(self.id, self.version, settle, False))
-        self.unwritten += 1
 
     def _finish(self, call: Call) -> None:
         """`call` is done: tell who waits, and let its owner end if that was all it waited for."""
@@ -686,16 +487,6 @@ class Execution:
             id = fence.action.id
             if type(fence.action) is not PromiseCreate or id in self.remote or self._asks_first(self.calls[id]):
                 self._must_be_written()
-
-
-def child_prefix(id: str, origin: str, separator: str = ":") -> str:
-    """What the numbers of the children of `id` are appended to (protocol 5.2).
-
-    Today's dialect has `:` between the origin and the lineage and `.` below; an id that
-    already extends its origin by `.` is of the old dialect and goes on in it. `separator` is
-    what the service wants below a bare root.
-    """
-    return id + (separator if id == origin and ":" not in id else ".")
 
 
 def _is_below(call: Call | None, ancestor: Call) -> bool:
