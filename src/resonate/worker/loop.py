@@ -157,6 +157,8 @@ class Loop:
         """Leave a stopped function that catches its stop again and again where it is."""
         self._tracks.discard(track)
         self._abandoned.append(track)
+        task: Any = track.lineage.task
+        task._log_destroy_pending = False  # what `asyncio.gather` does too: that it is left has been said already
 
     def roused(self, held: Held) -> None:
         """Code of `held` runs though it may be suspended: something that is not durable woke it.
