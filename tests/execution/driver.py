@@ -460,8 +460,10 @@ class Frame:
             execution.arrivals = [(frame, child) for frame, child in execution.arrivals if frame is not self]
             self.inbox += new
         while self.inbox:
-            records = execution.records
-            child = self.inbox.pop(records.seen_first(self.call, self.inbox) if records is not None else 0)
+            order = None if execution.records is None else execution.records.order(self.call)
+            at = 0 if order is None else order.first([child.id for child in self.inbox])
+            assert at is not None
+            child = self.inbox.pop(at)
             self.open.remove(child)
             execution.notes.saw(self.call, child)
             outcome = child.read()

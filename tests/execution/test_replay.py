@@ -643,10 +643,11 @@ def test_outcomes_that_were_not_recorded_come_after_those_that_were() -> None:
     run.advance()
     root = run.execution.root
     run.execution.records = Records([note("root:9", {"root": [0, ["2"]]})])
-    first, second = run.execution.calls["root:1"], run.execution.calls["root:2"]
+    order = run.execution.records.order(root)
 
-    assert run.execution.records.seen_first(root, [first, second]) == 1
-    assert run.execution.records.seen_first(root, [first]) == 0
+    assert order is not None
+    assert order.first(["root:1", "root:2"]) == 1
+    assert order.first(["root:1"]) == 0
 
 
 def note(id: str, notes: dict[str, Any]) -> Promise:

@@ -1,18 +1,19 @@
 """What is already recorded about an execution, and how records say what they are.
 
 Each child's record carries one tag of ours, `kind|version|digest|name|file:line`: what was
-called. A replay compares it with what the code asks for now. Order notes say in which
-order outcomes reached an async function (design 7, "Order of outcomes is history").
+called. A replay compares it with what the code asks for now. Order notes (`order`) are
+read here from the records that carry them.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable
 from typing import Any, Final
 
 from resonate.errors import NonDeterminismError
 from resonate.execution.call import Call
+from resonate.execution.order import Order
 from resonate.protocol.records import PARENT, Promise
 
 CALL_TAG: Final = "resonate:py:call"
@@ -71,13 +72,14 @@ def agree(recorded: str | None, asked: str, check_args: bool = True, any_version
 class Records:
     """The recorded promises of one execution, as they were when its task was acquired."""
 
-    __slots__ = ("by_id", "children", "pointed", "retries", "seen")
+    __slots__ = ("_orders", "by_id", "children", "pointed", "retries", "seen")
 
     def __init__(self, promises: Iterable[Promise]) -> None:
         self.by_id: dict[str, Promise] = {}
         self.children: dict[str, list[str]] = {}
         self.retries: dict[str, int] = {}
-        self.seen: dict[str, list[str]] = {}
+        self.seen: dict[str, list[Any]] = {}
+        self._orders: dict[str, Order] = {}
         self.pointed: set[str] = set()
         for promise in promises:
             self._add(promise)
@@ -103,13 +105,15 @@ class Records:
             order.extend([""] * (start + len(suffixes) - len(order)))
             order[start : start + len(suffixes)] = suffixes
 
-    def seen_first(self, call: Call, arrived: Sequence[Call]) -> int:
-        """Which of the `arrived` outcomes the function saw first when it ran before; else 0."""
-        order = self.seen.get(call.id)
-        if not order or len(arrived) == 1:
-            return 0
-        known = {suffix: at for at, suffix in enumerate(order)}
-        return min(range(len(arrived)), key=lambda at: (known.get(_suffix(call, arrived[at].id), len(order)), at))
+    def order(self, call: Call) -> Order | None:
+        """In which order outcomes reached `call` when it ran before; None if nothing is noted of it."""
+        noted = self.seen.get(call.id)
+        if noted is None:
+            return None
+        order = self._orders.get(call.id)
+        if order is None:
+            order = self._orders[call.id] = Order(call.prefix, noted)
+        return order
 
     def check_end(self, call: Call, begun: Container[str]) -> None:
         """Refuse the end of a function that did not make all the calls that are recorded under it.
@@ -126,28 +130,3 @@ class Records:
                 f"{len(recorded)} calls recorded under it, {describe(first) if first else missing[0]} among them",
                 f"{call.name or 'the function'} ended after {len(recorded) - len(missing)} of them",
             )
-
-
-class Notes:
-    """Order notes that no record carries yet."""
-
-    __slots__ = ("unwritten",)
-
-    def __init__(self) -> None:
-        self.unwritten: dict[str, tuple[int, list[str]]] = {}
-
-    def saw(self, call: Call, child: Call) -> None:
-        """`call`, which has several calls open, sees the outcome of `child` now: that order is history."""
-        self.unwritten.setdefault(call.id, (call.seen, []))[1].append(_suffix(call, child.id))
-        call.seen += 1
-
-    def take(self) -> str:
-        """All of them, as the text of a tag."""
-        text = json.dumps(self.unwritten, separators=(",", ":"))
-        self.unwritten = {}
-        return text
-
-
-def _suffix(call: Call, id: str) -> str:
-    """The id of a child as order notes have it: short, and in full where the program chose it."""
-    return id[len(call.prefix) :] if id.startswith(call.prefix) else f"={id}"

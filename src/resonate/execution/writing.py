@@ -13,7 +13,8 @@ from typing import Final
 
 from resonate.execution.attempts import RAN, ran
 from resonate.execution.call import DETACHED, EXTERNAL, LATENT, STEPS, Call, Settled
-from resonate.execution.records import SEEN_TAG, Notes
+from resonate.execution.order import Notes
+from resonate.execution.records import SEEN_TAG
 from resonate.protocol.ids import Dialect, extends
 from resonate.protocol.records import BRANCH, EMPTY, ORIGIN, PARENT, SCOPE, TARGET, Promise, Value
 from resonate.protocol.records import TIMER as TIMER_TAG

@@ -328,12 +328,12 @@ class Loop:
         if not track.inbox:
             self.look(track)
             return
-        if track.concurrent and track.put_off < PUT_OFF_LIMIT and track.runnable():
+        if track.put_off < PUT_OFF_LIMIT and track.runnable():
             track.put_off += 1
             self.deliver(track)
             return
         track.put_off = 0
-        in_order = track.concurrent
+        in_order = track.ordered
         execution = track.held.execution
         if in_order and execution.arrivals:
             self.turn(track.held)  # what has been recorded as seen first may be among them
@@ -341,8 +341,13 @@ class Loop:
         if in_order and execution.records is not None and execution.unwritten:
             self._learn_first(track.held)  # a recorded outcome may still be unknown here
             return
-        pending, child = track.take()
+        taken = track.take()
+        if taken is None:
+            self.look(track)
+            return
+        pending, child = taken
         track.open.discard(pending)
+        track.idle = False
         if in_order:
             with track.held.lock:
                 execution.notes.saw(track.call, child)
@@ -354,14 +359,19 @@ class Loop:
 
     def _look(self, track: Track) -> None:
         track.looking = False
-        if track.resting or track.inbox or track.handing or track not in self._tracks:
+        if track.resting or track.handing or track not in self._tracks or (track.inbox and not track.holding):
             return
         if track.unstarted or track.runnable():
             self.look(track)
             return
+        track.idle = True
         held = track.held
         if not track.quiescent():
             self._tend(held)
+            return
+        if track.holding:
+            track.let_go()
+            self.deliver(track)
             return
         with held.lock:
             if any(pending.track is track for pending, _ in held.execution.arrivals):

@@ -18,6 +18,7 @@ from resonate.execution import begin
 from resonate.execution.call import LATENT, Call
 from resonate.execution.commands import Command, Detached, Latent, Promise, Yieldable
 from resonate.execution.coroutine import Outcome, Raised
+from resonate.execution.order import Order
 from resonate.worker.held import Held
 from resonate.worker.lineage import Lineage, current
 from resonate.worker.threads import swallowed
@@ -79,6 +80,7 @@ class Pending(asyncio.Future[Any], Yieldable):
         return self
 
     def __await__(self) -> Generator[Any, None, Any]:
+        self.track.touched()
         if not self.started:
             self.track.start()
         if not self.done():
@@ -89,6 +91,7 @@ class Pending(asyncio.Future[Any], Yieldable):
 
     def add_done_callback(self, fn: Any, *, context: Any = None) -> None:
         super().add_done_callback(fn, context=context)
+        self.track.touched()
         if self.done():
             self.track.handed()
         else:
@@ -127,6 +130,14 @@ class Track:
         self.resting = False
         self.looking = False
         self.delivering = False
+        self.holding = False
+        """Whether what is in the inbox has to wait: the function went on without it when it ran before."""
+        self.idle = False
+        """Whether the function has come to rest since an outcome last woke it."""
+        self.woken = False
+        """Whether something that is no durable call has woken it since, with outcomes still to come."""
+        self.noted = False
+        """Whether it is noted that it has gone on like that: then the order of all that follows is."""
         self.handing = 0
         """Outcomes of which those who wait have yet to be told by asyncio."""
         self.put_off = 0
@@ -147,6 +158,7 @@ class Track:
                 "other functions"
             )
         command.number(lineage.next_id())
+        self.touched()
         return self.pending(command)
 
     def pending(self, item: Any) -> Pending:
@@ -189,13 +201,25 @@ class Track:
     # ---- the driver's side ------------------------------------------------------------------------
 
     @property
-    def concurrent(self) -> bool:
-        """Whether the order of outcomes can be seen by the function."""
-        return len(self.open) > 1 or len(self.tasks) > 1
+    def ordered(self) -> bool:
+        """Whether the function can see in which order outcomes come, so that it has to be noted."""
+        return len(self.open) > 1 or len(self.tasks) > 1 or self.woken or self.noted
+
+    def touched(self) -> None:
+        """The function's code runs; if it had come to rest, it was no durable call that woke it."""
+        if self.idle:
+            self.idle = False
+            self.woken = self.woken or bool(self.open)
 
     def runnable(self) -> bool:
         """Whether some task of the function has something to run right now."""
-        return bool(self.handing) or any((waiter := _waits_for(task)) is None or waiter.done() for task in self.tasks)
+        if self.handing:
+            return True
+        for task in self.tasks:
+            waiter = _waits_for(task)
+            if waiter is None or waiter.done():
+                return True
+        return False
 
     def quiescent(self) -> bool:
         """Whether every task waits for durable calls only, directly or through others."""
@@ -210,11 +234,19 @@ class Track:
             return False
         return not foreign or self._durable(foreign)
 
-    def take(self) -> tuple[Pending, Call]:
-        """The next outcome to hand over: in the recorded order, else in order of arrival."""
-        records = self.held.execution.records
-        at = records.seen_first(self.call, [call for _, call in self.inbox]) if records is not None else 0
-        return self.inbox.pop(at)
+    def take(self) -> tuple[Pending, Call] | None:
+        """The next outcome to hand over: in the recorded order, else in order of arrival; None if it has to wait."""
+        order = self._order()
+        at = 0 if order is None else order.first([call.id for _, call in self.inbox])
+        self.holding = at is None
+        return None if at is None else self.inbox.pop(at)
+
+    def let_go(self) -> None:
+        """The function does not go on as it did when it ran before: hand over what there is."""
+        order = self._order()
+        if order is not None:
+            order.let_go()
+        self.holding = False
 
     def handed(self) -> None:
         """An outcome has come: whoever waits for it among others is woken by callbacks that asyncio has yet to run."""
@@ -253,6 +285,8 @@ class Track:
         if self.resting and self.held.suspended:
             self.loop.roused(self.held)
         with self.held.lock:
+            if item.id not in execution.calls:
+                self._note(item.id)
             try:
                 child = execution.begin(self.call, item)
             except NonDeterminismError:  # the execution is halted: its code is closed, never told
@@ -269,6 +303,23 @@ class Track:
             self.open.add(pending)
             execution.attend(pending, child)
             return None
+
+    def _note(self, id: str) -> None:
+        """The function begins the call `id`: note if it has gone on without outcomes that are still to come."""
+        order = self._order()
+        recorded = None if order is None else order.begins(id, self.call.seen)
+        if self.open and (self.woken if recorded is None else recorded):
+            unseen = () if self.noted else sorted(pending.call.id for pending in self.open if pending.call is not None)
+            self.held.execution.notes.went_on(self.call, id, unseen)
+            self.noted = True
+        self.woken = False
+        if self.holding:
+            self.holding = False
+            self.loop.deliver(self)
+
+    def _order(self) -> Order | None:
+        records = self.held.execution.records
+        return None if records is None else records.order(self.call)
 
     def _limited(self, waiters: Sequence[Any]) -> bool:
         """Whether a timer is about to interrupt one of the tasks: `asyncio.timeout`, or that of `asyncio.wait`."""
