@@ -12,6 +12,7 @@ import pytest
 
 from resonate import Handle, Resonate
 from resonate.errors import ExecutionHalted, NonDeterminismError, ResonateStoreError, UsageError
+from resonate.testing import World
 from tests import places
 from tests.homes import Home
 
@@ -372,3 +373,55 @@ def test_a_task_of_an_async_function_that_differs_halts_it_too() -> None:
 
         with pytest.raises(NonDeterminismError, match=r"(?s)recorded: plain one.*asked: .*plain other"):
             handle.result(10)
+
+
+# ---- calls at the end that are made no more ----------------------------------------------------------------
+
+
+def ends_early(ctx: Any) -> Any:
+    yield ctx.run(one)
+    return "early"
+
+
+async def ends_early_async(ctx: Any) -> str:
+    await ctx.run(one)
+    return "early"
+
+
+def waits_last(ctx: Any) -> Any:
+    yield ctx.run(one)
+    yield ctx.sleep(3600)
+
+
+def only_waits(ctx: Any) -> Any:
+    yield ctx.sleep(3600)
+
+
+def plain_instead(ctx: Any) -> str:
+    return "early"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "id", "asked"),
+    [
+        (waits_last, ends_early, "p:2", "ended without it"),
+        (waits_last, ends_early_async, "p:2", "ended without it"),
+        (waits_last, plain_instead, "p:1", "ended after 0 of them"),
+        (only_waits, plain_instead, "p:1", "ended without it"),
+    ],
+)
+def test_a_call_at_the_end_that_is_made_no_more_is_noticed_wherever_it_runs(
+    before: Program, after: Program, id: str, asked: str
+) -> None:
+    with World() as world:
+        first = world.client()
+        first.register(before, name="f")
+        first.begin_run("p", "f")
+        world.advance(1)
+        first.crash()
+        second = world.client()
+        second.register(after, name="f")
+        handle = second.get("p")
+        world.advance(3600)
+        with pytest.raises((NonDeterminismError, ExecutionHalted), match=f"recorded under '{id}'(.|\n)*f {asked}"):
+            handle.result()

@@ -29,14 +29,13 @@ from resonate.execution.call import (
     EXTERNAL,
     PLAIN,
     RETRY,
-    STEPS,
     TIMER,
     Call,
     Settled,
 )
 from resonate.execution.commands import Promise as Begun
 from resonate.execution.coroutine import Outcome, Raised, Returned
-from resonate.execution.records import RETRY_TAG, TRACE_TAG, Records
+from resonate.execution.records import CALL_TAG, RETRY_TAG, TRACE_TAG, Records, describe
 from resonate.execution.writing import Writing
 from resonate.protocol import chain
 from resonate.protocol.ids import EMBEDDED, Dialect
@@ -221,7 +220,7 @@ class Execution(Writing):
         if call.stop is not None or call.done or settled is None:
             call.forget_code()
             return
-        if self.records is not None and call.kind not in STEPS:
+        if self.records is not None:
             try:
                 self.records.check_end(call, self.calls)
             except NonDeterminismError as error:
@@ -337,6 +336,23 @@ class Execution(Writing):
                 if promise is not None and promise.state != PENDING:
                     self.settle(promise)
         return OK
+
+    def beyond(self) -> str | None:
+        """The id of the call that the root would have made next; None if nothing can be recorded of that.
+
+        Calls that run elsewhere are no part of the branch that a replay reads, so its end alone does not show that the
+        function has made all of them.
+        """
+        id = f"{self.root.prefix}{self.root.count + 1}"
+        return None if self.records is None or id in self.calls else id
+
+    def made_all(self, beyond: Promise | None) -> bool:
+        """Whether `beyond` is no call of the root's that its code has not made; else the execution is halted."""
+        if beyond is None or beyond.tags.get(PARENT) != self.id:
+            return True
+        recorded, asked = beyond.tags.get(CALL_TAG), f"{self.root.name or 'the function'} ended without it"
+        self.halt = NonDeterminismError(beyond.id, describe(recorded) if recorded else "a call", asked)
+        return False
 
     def rest(self) -> str | None:
         """DONE or BLOCKED when no code can run any more; None while some still can."""

@@ -34,7 +34,7 @@ _FRAMES: Final = 6
 class Lineage:
     """One asyncio task of a durable async function."""
 
-    __slots__ = ("_children", "_count", "_crowd", "_opened", "_prefix", "task", "track")
+    __slots__ = ("_children", "_crowd", "_opened", "_prefix", "count", "task", "track")
 
     def __init__(self, track: Track, prefix: str, crowd: Crowd | None = None) -> None:
         self.track = track
@@ -42,7 +42,8 @@ class Lineage:
         self._prefix = prefix
         self._crowd = crowd
         self._opened: Crowd | None = None
-        self._count = 0
+        self.count = 0
+        """Calls that it has made."""
         self._children: dict[str, int] | None = None
 
     @property
@@ -54,13 +55,13 @@ class Lineage:
 
     def next_id(self) -> str:
         """The id of the next call that this task makes."""
-        self._count += 1
-        return f"{self.prefix}{self._count}"
+        self.count += 1
+        return f"{self.prefix}{self.count}"
 
     @property
     def used(self) -> bool:
         """Whether the task has made a durable call."""
-        return self._count > 0
+        return self.count > 0
 
     def child(self, coro: Any) -> Lineage:
         """The lineage of a task that this one creates now, to run `coro`."""

@@ -268,6 +268,7 @@ class Loop:
         if track.resting and held.suspended:
             self.roused(held)
         concluded = None if outcome is NOTHING or call.stop is not None else conclude(call, outcome, held.execution.now)
+        call.count = track.lineage.count
         self._tracks.discard(track)
         if held.tracks is not None and track in held.tracks:
             held.tracks.remove(track)

@@ -308,6 +308,8 @@ class Worker:
 
     def _finish(self, held: Held) -> None:
         execution = held.execution
+        if execution.records is not None and not self._made_all(held):
+            return
         with held.writing:
             if execution.stop is not None:  # a write of another thread has failed in between
                 return
@@ -325,6 +327,21 @@ class Worker:
         self._left(held, events.FAILED if type(end.outcome) is Raised else events.SUCCEEDED)
         self.watch.completed(execution.id, end.outcome)
         execution.root.forget_code()  # no cycle is left, so all of it is freed here and now
+
+    def _made_all(self, held: Held) -> bool:
+        """Whether a replay has made every call that is recorded of its root; else it is halted."""
+        id = held.execution.beyond()
+        if id is None:
+            return True
+        try:
+            (answer,) = self.network.send([PromiseGet(id)])
+        except ResonateStoreError as error:
+            self.endings.abandon(held, error)
+            return False
+        if held.execution.made_all(answer.promise):
+            return True
+        self.endings.halt(held)
+        return False
 
     def _suspend(self, held: Held) -> bool:
         execution = held.execution
