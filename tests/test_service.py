@@ -35,12 +35,15 @@ class Slow(MemoryStorage):
         self.reached = threading.Event()
         self.go = threading.Event()
         self.failures = 0
+        self.fails_at = 0
         self.commits = 0
 
     def commit(self) -> None:
         self.reached.set()
         assert self.go.wait(10)
         self.commits += 1
+        if self.commits == self.fails_at:
+            raise StorageUnavailable("no room")
         if self.failures:
             self.failures -= 1
             raise StorageUnavailable("no room")
@@ -156,6 +159,43 @@ def test_a_commit_that_fails_is_the_error_of_every_call_it_was_for() -> None:
 
     assert [(call.answers, type(call.error)) for call in calls] == [([], StorageUnavailable)] * 2
     assert later[0].answers[0].status == 200
+
+
+class Picky(Slow):
+    """Cannot store what is about `bad`."""
+
+    def begin(self, footprint: Any, lane: int = 0) -> Any:
+        self.refuses = "bad" in footprint().promises
+        return super().begin(footprint, lane)
+
+    def commit(self) -> None:
+        super().commit()
+        if self.refuses:
+            raise UnicodeError("bad is no text")
+
+
+def test_what_cannot_be_stored_is_the_error_of_the_call_that_asks_for_it() -> None:
+    storage = Picky()
+    storage.go.set()
+    service = Service(storage, SettableClock())
+    calls = [Call([PromiseCreate(id, LATER)]) for id in ("a", "bad", "b")]
+
+    service.handle_all(calls)
+
+    assert [type(call.error) for call in calls] == [type(None), UnicodeError, type(None)]
+    assert [[answer.status for answer in call.answers] for call in calls] == [[200], [], [200]]
+
+
+def test_a_storage_that_fails_while_calls_are_served_one_by_one_is_the_error_of_those_that_are_left() -> None:
+    storage = Picky()
+    storage.go.set()
+    service = Service(storage, SettableClock())
+    calls = [Call([PromiseCreate(id, LATER)]) for id in ("bad", "a")]
+    storage.fails_at = 3  # all together, the first, the second
+
+    service.handle_all(calls)
+
+    assert [type(call.error) for call in calls] == [UnicodeError, StorageUnavailable]
 
 
 def test_more_calls_than_fit_one_transaction_are_all_answered() -> None:

@@ -237,6 +237,56 @@ def test_a_step_that_swallows_an_error_of_a_statement_is_told_so(shop: Shop) -> 
     assert shop.rows() == [("x", 1)]
 
 
+@pytest.mark.parametrize(
+    ("statement", "says"),
+    [
+        ("SET TRANSACTION READ ONLY", "made its transaction read-only"),
+        ("SET ROLE pg_monitor", "role 'pg_monitor', which has no rights"),
+    ],
+)
+def test_a_step_that_takes_away_the_right_to_store_its_result_is_told_so(statement: str, says: str, shop: Shop) -> None:
+    def step(connection: psycopg.Connection[Any]) -> None:
+        connection.execute(statement.encode())
+
+    def order(ctx: Context) -> Any:
+        yield ctx.transaction(step)
+
+    shop.client.register(order)
+
+    with pytest.raises(UsageError, match=says):
+        shop.client.run("o", order)
+
+
+def test_what_a_step_sets_is_not_there_for_the_next_one(shop: Shop) -> None:
+    def spoil(connection: psycopg.Connection[Any]) -> int:
+        connection.execute("SET search_path = nowhere")
+        connection.execute("SET app.tenant = 'one'")
+        connection.execute("SET client_encoding = 'LATIN1'")
+        connection.execute("SELECT set_config('role', 'pg_monitor', false), set_config('role', 'none', true)")
+        return connection.info.backend_pid
+
+    def look(connection: psycopg.Connection[Any]) -> list[Any]:
+        names = ("search_path", "client_encoding", "role", "application_name")
+        found = [connection.execute(f"SHOW {name}".encode()).fetchone()[0] for name in names]  # type: ignore[index]
+        tenant = connection.execute("SELECT current_setting('app.tenant', true)").fetchone()
+        return [connection.info.backend_pid, *found, *(tenant or ())]
+
+    def order(ctx: Context) -> Any:
+        fresh = yield ctx.transaction(look)
+        spoilt = yield ctx.transaction(spoil)
+        return fresh, spoilt, (yield ctx.transaction(look))
+
+    client = Resonate(url=f"{shop.url}&pool=1")
+    client.register(order)
+
+    fresh, spoilt, after = client.run("o", order)
+
+    assert fresh[0] == spoilt == after[0], "it is one session"
+    assert after[1:5] == fresh[1:5]
+    assert after[5] in (None, "")
+    client.stop()
+
+
 def test_savepoints_are_the_steps_own(shop: Shop) -> None:
     insert = shop.insert()
 

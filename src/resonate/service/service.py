@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 from zlib import crc32
 
 from resonate.clock import Clock
-from resonate.errors import OutcomeUnknown, ResonateStoreError, StorageUnavailable, UsageError
+from resonate.errors import OutcomeUnknown, ResonateStoreError, StorageUnavailable, StorageUnusable, UsageError
 from resonate.protocol import chain as chains
 from resonate.protocol import machine, steps, validation
 from resonate.protocol.footprint import Footprint, footprint, subject
@@ -272,7 +272,8 @@ class Service:
                         self._transact(lane, batch)
                 except Exception as error:
                     for call in batch:
-                        call.answers, call.error = [], error
+                        if not call.done:
+                            call.answers, call.error = [], error
                 finally:
                     lane.pass_on()
                 self._after()
@@ -370,6 +371,24 @@ class Service:
         )
 
     def _transact(self, lane: Lane, batch: Sequence[Call]) -> None:
+        """The requests of several callers; nobody fails for what only somebody else's cannot be stored for."""
+        try:
+            self._together(lane, batch)
+            return
+        except _OF_THE_STORAGE:
+            raise
+        except Exception:
+            if len(batch) == 1:
+                raise
+        for call in batch:
+            try:
+                self._together(lane, (call,))
+            except _OF_THE_STORAGE:
+                raise
+            except Exception as error:
+                call.answers, call.error, call.done = [], error, True
+
+    def _together(self, lane: Lane, batch: Sequence[Call]) -> None:
         """The requests of several callers in one transaction."""
 
         def answer(transaction: Transaction) -> None:
@@ -493,6 +512,9 @@ class Service:
         if due is not None and due < self.timers.wakes_at:
             self.timers.look_again()
 
+
+_OF_THE_STORAGE: Final = (StorageUnavailable, OutcomeUnknown, StorageUnusable)
+"""What befalls a transaction whatever it holds."""
 
 _CROWDED: Final = (
     f"others got in the way of a transaction {TRIES} times in a row; nothing was written. Trying again is safe. If "

@@ -19,7 +19,8 @@ from typing import Any, Final
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from resonate.errors import StorageUnavailable
+from resonate.errors import StorageUnavailable, StorageUnusable
+from resonate.storage.base import Conflict
 from resonate.storage.postgres.failures import Lost, is_lost, refused, translate, unreachable
 from resonate.storage.postgres.location import Location
 from resonate.storage.postgres.prepared import Prepared
@@ -50,6 +51,12 @@ DEFAULTS: Final[dict[str, Any]] = {
     "tcp_user_timeout": 10_000,
 }
 """What we ask of libpq where the URL says nothing else."""
+
+UNICODE: Final = "UTF8"
+"""How our sessions write text, whatever the database, the role or the environment would have them do."""
+
+ENCODINGS: Final = (UNICODE, "SQL_ASCII", None)
+"""Encodings of databases that hold any text: the second keeps bytes as they come, None is of those with no other."""
 
 _LOG: Final = logging.getLogger("resonate.storage")
 
@@ -277,10 +284,18 @@ def connect(location: Location, factory: type[psycopg.Connection[Any]] = psycopg
 
     Raises:
         psycopg.Error: there is none to be had.
+        StorageUnusable: the database does not hold every text.
     """
     given = conninfo_to_dict(location.conninfo)
     missing = {name: value for name, value in DEFAULTS.items() if name not in given}
-    session = factory.connect(location.conninfo, autocommit=True, **missing)
+    session = factory.connect(location.conninfo, autocommit=True, **{**missing, "client_encoding": UNICODE})
+    encoding = session.info.parameter_status("server_encoding")
+    if encoding not in ENCODINGS:
+        session.close()
+        raise StorageUnusable(
+            f"{location.shown} has the encoding {encoding}, which cannot hold every id and tag. Use a database that "
+            "was made with ENCODING 'UTF8'"
+        )
     session.prepare_threshold = None
     session.prepared_max = STATEMENTS
     return session
@@ -303,6 +318,8 @@ def no_session(error: psycopg.Error, where: str, *, passing: bool = False) -> Ex
         passing: whether the URL is known to be right.
     """
     found = translate(error, where)
+    if isinstance(found, Conflict):
+        return StorageUnavailable(f"{where}: {found}; others were in the way, and nothing was written. Try again")
     if error.sqlstate is not None and not isinstance(found, Lost):
         return found
     said = _first_line(error)

@@ -23,7 +23,7 @@ from resonate.protocol.ids import origin_of
 from resonate.protocol.rows import Send
 from resonate.storage.base import Conflict
 from resonate.storage.drivers import driver_connection
-from resonate.storage.postgres.connection import BROKEN, IDLE, PREPARED_AFTER, connect, is_pooled
+from resonate.storage.postgres.connection import BROKEN, IDLE, PREPARED_AFTER, UNICODE, connect, is_pooled
 from resonate.storage.postgres.failures import IN_THE_WAY, Lost, is_lost, translate, unreachable
 from resonate.storage.postgres.listener import NOTIFY, notices
 from resonate.storage.postgres.location import Location
@@ -33,7 +33,15 @@ from resonate.storage.postgres.statements import Statements, says_yes
 WAIT: Final = 30.0
 """Seconds for which a step waits for one of the connections of `ctx.transaction`."""
 
+RESET: Final = "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL"
+"""Undoes what a step has SET, so that the next one finds a session as it was opened."""
+
 CHECK_DEFERRED: Final = "SET CONSTRAINTS ALL IMMEDIATE"
+
+_MAY_WRITE: Final = """
+    SELECT current_user::text, current_setting('transaction_read_only') = 'on',
+        CASE WHEN has_schema_privilege(%s, 'USAGE') THEN has_table_privilege(%s, 'INSERT') ELSE false END
+"""
 
 _ENDS: Final = re.compile(
     r"\s*(?:--[^\n]*\n\s*|/\*.*?\*/\s*)*(commit|rollback|abort|end|begin|start\s+transaction|prepare\s+transaction)\b(?!\s+to\b)",
@@ -41,6 +49,10 @@ _ENDS: Final = re.compile(
 )
 
 _SAVEPOINT: Final = re.compile(r"\s*rollback\s+(?:work\s+|transaction\s+)?to\b", re.IGNORECASE)
+
+
+_SUSPECT: Final = re.compile(r"\b(?:role|authorization|read\s+only|transaction_read_only)\b", re.IGNORECASE)
+"""What a statement holds that takes away the right to write, which is asked about only then."""
 
 
 class LentCursor(psycopg.Cursor[Any]):
@@ -57,8 +69,11 @@ class Lent(psycopg.Connection[Any]):
     """What a step of `ctx.transaction` writes with. It cannot end the transaction it is in."""
 
     lent = False
+    pooled = False
     shared = False
     """SQLAlchemy works on it too: what it ends is a transaction that it believes to be its own."""
+    suspect = False
+    """Whether a step may have taken away the right to write."""
     misuse: UsageError | None = None
     sent: Sequence[Send] = ()
     """What `begin_run_in` has put into the outbox with it."""
@@ -85,10 +100,11 @@ class Lent(psycopg.Connection[Any]):
         super().close()
 
     def check(self, query: Any) -> None:
-        """Refuse a statement that begins or ends a transaction."""
+        """Refuse a statement that begins or ends a transaction, and note one after which we may not write."""
         text = (
             query if isinstance(query, str) else query.decode() if isinstance(query, bytes) else query.as_string(self)
         )
+        self.suspect = self.suspect or _SUSPECT.search(text) is not None
         found = _ENDS.match(text)
         if found is not None and _SAVEPOINT.match(text) is None:
             self._refuse(found.group(1).upper())
@@ -114,7 +130,10 @@ class Locking(Rows):
     def execute(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """All rows of one statement, whatever the user has set up on the connection."""
         try:
-            with psycopg.Cursor(self._session, row_factory=psycopg.rows.tuple_row) as cursor:
+            with (
+                _as_unicode(self._session),
+                psycopg.Cursor(self._session, row_factory=psycopg.rows.tuple_row) as cursor,
+            ):
                 cursor.execute(statement, parameters, binary=True)
                 return cursor.fetchall() if cursor.description else []
         except psycopg.Error as error:
@@ -176,6 +195,7 @@ class JointTransaction(Locking):
         lent = self._lent
         lent.sent = ()
         lent.misuse = None
+        lent.suspect = False
         factories = lent.row_factory, lent.cursor_factory
         lent.lent = True
         try:
@@ -198,6 +218,8 @@ class JointTransaction(Locking):
                 "savepoint"
             )
         self._check_deferred()
+        if lent.suspect:
+            self._check_rights()
 
     def _check_deferred(self) -> None:
         """Have deferred constraints and triggers checked now: what they refuse is an error of the step, as at its end
@@ -221,6 +243,25 @@ class JointTransaction(Locking):
                 raise
             found = translate(error, self._sessions.where)
             raise StorageUnavailable(f"{found}; nothing of the transaction was stored. It is tried again") from error
+
+    def _check_rights(self) -> None:
+        """See that the step has left us a transaction that its result can be stored in.
+
+        Raises:
+            UsageError: it has not.
+        """
+        name, schema = self._statements.name, self._statements.schema
+        ((role, read_only, allowed),) = self.execute(_MAY_WRITE, (name, f"{schema}.promises"))
+        if read_only:
+            raise UsageError(
+                "a step of ctx.transaction made its transaction read-only, so that its result cannot be stored in it: "
+                "leave out SET TRANSACTION READ ONLY"
+            )
+        if not allowed:
+            raise UsageError(
+                f"a step of ctx.transaction left its transaction to the role {role!r}, which has no rights on "
+                f"the schema {name!r}, so that its result cannot be stored in it: RESET ROLE before the step ends"
+            )
 
     def commit(self) -> None:
         """Store everything.
@@ -321,7 +362,11 @@ class WithinTransaction(Locking):
         """Have PostgreSQL tell those who listen at the commit; else they look each second."""
         if getattr(self._session, "_tpc", None) is not None:  # in two phases: one that notifies cannot be prepared
             return
-        with contextlib.suppress(psycopg.Error), psycopg.Cursor(self._session) as cursor:
+        with (
+            contextlib.suppress(psycopg.Error),
+            _as_unicode(self._session),
+            psycopg.Cursor(self._session) as cursor,
+        ):
             cursor.execute("SAVEPOINT resonate_notify")
             try:
                 cursor.execute(NOTIFY, notices(self._schema, self.sent))
@@ -407,22 +452,40 @@ class Sessions:
     def _open(self) -> Lent:
         try:
             session = connect(self._location, Lent)
-            if not is_pooled(session):
-                session.prepare_threshold = PREPARED_AFTER
+            assert isinstance(session, Lent)
+            session.pooled = is_pooled(session)
         except psycopg.Error as error:
             found: Exception = translate(error, self.where)
             if isinstance(found, Lost | Conflict):
                 found = unreachable(self.where, error)
             raise found from error
-        assert isinstance(session, Lent)
+        if not session.pooled:
+            session.prepare_threshold = PREPARED_AFTER
         session.cursor_factory = LentCursor
         return session
 
 
+@contextlib.contextmanager
+def _as_unicode(session: psycopg.Connection[Any]) -> Iterator[None]:
+    """Have a session whose transaction is under way write and read any text for the block, as ours do."""
+    given = session.info.parameter_status("client_encoding")
+    if given in (UNICODE, None):
+        yield
+        return
+    with psycopg.Cursor(session) as cursor:
+        cursor.execute(_SET_ENCODING, (UNICODE,))
+        yield
+        cursor.execute(_SET_ENCODING, (given,))
+
+
+_SET_ENCODING: Final = "SELECT set_config('client_encoding', %s, true)"
+
+
 def _answers(session: Lent) -> bool:
-    """Whether a session that has been idle is still there."""
+    """Whether a session that has been idle is still there; it is then as it was opened."""
     try:
-        session.execute("SELECT 1")
+        # behind a pooler what is reset may be another's
+        session.execute("SELECT 1" if session.pooled else RESET, prepare=False)
     except psycopg.Error:
         with contextlib.suppress(psycopg.Error):
             session.close()

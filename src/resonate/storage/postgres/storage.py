@@ -425,7 +425,12 @@ def migrate(location: Location) -> tuple[int, int]:
     try:
         with connect(location) as session:
             locks = _has_advisory_locks(session)
+            # others may migrate first: with the isolation or the timeouts that the role has by default, one would not
+            # see what they have made, or give up while they are at it
+            session.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
             with session.transaction():
+                execute("SET LOCAL lock_timeout = 0")
+                execute("SET LOCAL statement_timeout = 0")
                 return schema.migrate(execute, location.shown, location.schema, lock=locks)
     except psycopg.Error as error:
         raise no_session(error, location.shown) from error
