@@ -21,7 +21,14 @@ import sqlalchemy
 from sqlalchemy.orm import Session
 
 from resonate import Context, Handle, Resonate
-from resonate.errors import IdConflict, NotSupported, ResonateStoreError, TransactionTooLong, UsageError
+from resonate.errors import (
+    IdConflict,
+    InsideEventLoop,
+    NotSupported,
+    ResonateStoreError,
+    TransactionTooLong,
+    UsageError,
+)
 from resonate.protocol.requests import PromiseSettle
 from resonate.retry_policies import Constant, Never
 from tests.homes import until
@@ -434,6 +441,27 @@ def test_a_run_begun_in_a_transaction_that_is_rolled_back_never_was(client: Reso
     assert rows(path) == []
     assert client.run("ship-a", ship, "b") == "shipped b"
     database.close()
+
+
+def test_inside_an_event_loop_it_is_begun_on_a_thread(path: str) -> None:
+    async def main() -> None:
+        other = sqlite3.connect(path)
+        database = sqlite3.connect(path, check_same_thread=False)
+        async with Resonate(url=f"sqlite:///{path}") as client:
+            client.register(ship)
+
+            with pytest.raises(InsideEventLoop, match=r"r\.aio\.begin_run_in"):
+                client.begin_run_in(database, "s", ship, "a")
+            with pytest.raises(UsageError, match="check_same_thread=False"):
+                await client.aio.begin_run_in(other, "s", ship, "a")
+            handle = await client.aio.begin_run_in(database, "s", ship, "a")
+            database.commit()
+
+            assert await handle == "shipped a"
+        database.close()
+        other.close()
+
+    asyncio.run(main())
 
 
 def test_where_no_transaction_is_open_one_is_begun(client: Resonate, path: str) -> None:

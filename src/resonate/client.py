@@ -52,7 +52,7 @@ from resonate.roots import RootCall, check_same, creation, resolve
 from resonate.service.service import Service
 from resonate.settings import Settings
 from resonate.storage.base import Storage
-from resonate.storage.drivers import driver_connection
+from resonate.storage.drivers import driver_connection, interrupt
 from resonate.storage.memory import MemoryStorage
 from resonate.storage.sqlite.location import absent
 from resonate.stores import PromiseClient, ScheduleClient, network_for
@@ -76,6 +76,9 @@ CANCEL_PAGE: Final = 1000
 
 IO_THREADS: Final = 32
 """Threads that wait for a disk on behalf of event loops; those that wait together share a commit."""
+
+INTERRUPT_EVERY: Final = 0.1
+"""Seconds between two attempts to end the statement of a cancelled `begin_run_in`: one may come between two of them."""
 
 T = TypeVar("T")
 
@@ -287,6 +290,30 @@ class Client:
             completion.complete(outcome_of(promise, returns, opts))
             return completion
         return worker.watch.uncommitted(id, returns, opts, pending)
+
+    async def abegin_in(self, connection: Any, id: str, call: RootCall, opts: Options) -> Completion:
+        """`begin_in` for an event loop. Cancelled, it ends its statement and then leaves the connection alone.
+
+        On a thread of its own: it may wait for a transaction that only this loop can end, and is not to hold up others.
+        """
+        driver: list[Any] = []
+
+        def begin() -> Completion:
+            driver.append(driver_connection(connection))
+            return self.begin_in(connection, id, call, opts)
+
+        thread = ThreadPoolExecutor(1, "resonate-begin-in")
+        begun = asyncio.get_running_loop().run_in_executor(thread, copy_context().run, begin)
+        thread.shutdown(wait=False)
+        try:
+            return await asyncio.shield(begun)
+        except asyncio.CancelledError:
+            while not begun.done():
+                if driver:
+                    await asyncio.to_thread(interrupt, driver[0])
+                await asyncio.wait((begun,), timeout=INTERRUPT_EVERY)
+            begun.exception()  # seen
+            raise
 
     def _wait_for_place(self, worker: Worker) -> Place:
         if not worker.room.keep():

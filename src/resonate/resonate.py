@@ -280,9 +280,11 @@ class Resonate:
             TypeError, UsageError: `connection` is no connection to that file or database.
             IdConflict: `id` belongs to another call.
             StorageUnavailable: another program holds the file.
+            InsideEventLoop: called on the loop that this client's async functions run on.
         """
-        id = check_id(id)
         core = self._core
+        core.may_block("begin_run_in()", "await r.aio.begin_run_in(...)")
+        id = check_id(id)
         call = core.call(func, args, kwargs, self._opts, remote=True)
         return Handle(id, core, core.begin_in(connection, id, call, self._opts))
 
@@ -530,6 +532,19 @@ class Aio:
     async def begin_run(self, /, id: str, func: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> Handle[Any]:
         """`Resonate.begin_run`; the promise is durable when the handle is returned."""
         return await self._client._astart(id, func, args, kwargs, remote=False)
+
+    async def begin_run_in(
+        self, connection: Any, id: str, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any
+    ) -> Handle[Any]:
+        """`Resonate.begin_run_in`, on a thread: use `connection` on no other meanwhile.
+
+        One of `sqlite3` has to be opened with `check_same_thread=False`.
+        """
+        client = self._client
+        id = check_id(id)
+        core, opts = client._core, client._opts
+        call = core.call(func, args, kwargs, opts, remote=True)
+        return Handle(id, core, await core.abegin_in(connection, id, call, opts))
 
     async def rpc(self, /, id: str, func: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> Any:
         """`Resonate.rpc`, awaited."""

@@ -22,7 +22,7 @@ from resonate.protocol.footprint import Footprint
 from resonate.protocol.ids import origin_of
 from resonate.protocol.rows import Send
 from resonate.storage.base import Conflict
-from resonate.storage.drivers import driver_connection
+from resonate.storage.drivers import driver_connection, no_connection
 from resonate.storage.postgres.connection import BROKEN, IDLE, PREPARED_AFTER, UNICODE, connect, is_pooled
 from resonate.storage.postgres.failures import IN_THE_WAY, Lost, is_lost, translate, unreachable
 from resonate.storage.postgres.listener import NOTIFY, notices
@@ -326,10 +326,8 @@ class WithinTransaction(Locking):
     ) -> None:
         session = driver_connection(connection)
         if not isinstance(session, psycopg.Connection):
-            raise TypeError(
-                "connection must be `psycopg.Connection`, or a session or connection of SQLAlchemy over psycopg 3, got "
-                f"{type(connection).__name__}"
-            )
+            wanted = "`psycopg.Connection`, or a session or connection of SQLAlchemy over psycopg 3"
+            raise no_connection(connection, wanted)
         where = location.shown
         super().__init__(session, statements, where)
         self._schema = location.schema

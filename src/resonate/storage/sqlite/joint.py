@@ -20,7 +20,7 @@ from typing import Any, Final, Literal, Self
 
 from resonate.errors import ResonateStoreError, TransactionTooLong, UsageError
 from resonate.protocol.rows import Send
-from resonate.storage.drivers import driver_connection
+from resonate.storage.drivers import driver_connection, no_connection
 from resonate.storage.sqlite.connection import Connection
 from resonate.storage.sqlite.failures import translate
 from resonate.storage.sqlite.rows import Rows
@@ -191,10 +191,8 @@ class WithinTransaction(Rows):
     def __init__(self, connection: Any, path: str) -> None:
         database = driver_connection(connection)
         if not isinstance(database, sqlite3.Connection):
-            raise TypeError(
-                "connection must be `sqlite3.Connection`, or a session or connection of SQLAlchemy over one, got "
-                f"{type(connection).__name__}"
-            )
+            wanted = "`sqlite3.Connection`, or a session or connection of SQLAlchemy over one"
+            raise no_connection(connection, wanted)
         self._borrowed = _Borrowed(database, path)
         super().__init__(self._borrowed)
         self._check_file(path)
@@ -287,7 +285,13 @@ class _Borrowed:
     def __init__(self, database: sqlite3.Connection, path: str) -> None:
         self.database = database
         self._path = path
-        self._cursor = database.cursor()
+        try:
+            self._cursor = database.cursor()
+        except sqlite3.ProgrammingError as error:
+            raise UsageError(
+                f"begin_run_in was given a connection that cannot be used here: {error} Open it with check_same_thread="
+                "False for use on several threads, which `await r.aio.begin_run_in(...)` is too"
+            ) from error
         self._cursor.row_factory = None
 
     def execute(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
