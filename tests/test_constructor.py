@@ -210,6 +210,8 @@ def test_a_database_is_refused_with_what_to_install_where_there_is_no_driver(mon
         ("lanes=0", "lanes must be"),
         ("pool=many", "pool must be"),
         ("pool=1&pool=2", "given twice"),
+        ("target_session_attrs=standby", "asks for a server that cannot be written to"),
+        ("target_session_attrs=read-only", "asks for a server that cannot be written to"),
     ],
 )
 def test_options_of_a_database_are_checked_when_the_client_is_made(query: str, wrong: str) -> None:

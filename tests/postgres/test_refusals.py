@@ -19,7 +19,7 @@ from resonate.storage.postgres.location import parse
 from resonate.storage.postgres.storage import migrate
 from tests import databases
 from tests.homes import until
-from tests.postgres.cluster import Cluster, binaries
+from tests.postgres.cluster import Cluster, binaries, free_port
 from tests.postgres.proxy import Proxy
 
 CONNECTIONS = 12
@@ -89,6 +89,31 @@ def test_a_wrong_password_is_an_error_at_once_that_does_not_show_it(password: st
         Resonate(url=as_app(guarded, password)).start()
 
     assert "wrong-one" not in str(refused.value)
+
+
+@pytest.mark.parametrize("hosts", ["127.0.0.1:{port},127.0.0.1:{free}", "127.0.0.1:{free},127.0.0.1:{port}"])
+def test_of_several_hosts_the_one_that_refuses_is_named_first(hosts: str, guarded: Cluster) -> None:
+    at = hosts.format(port=guarded.port, free=free_port())
+
+    with pytest.raises(StorageUnusable) as refused:
+        Resonate(url=f"postgresql://app:wrong@{at}/postgres").start()
+
+    said = str(refused.value).partition(" cannot be used: ")[2]
+    assert said.startswith(f'connection to server at "127.0.0.1", port {guarded.port} failed: FATAL: password')
+    assert "Connection refused. Check" in said
+    assert "Multiple" not in said
+    assert "Is the server" not in said
+
+
+def test_a_role_that_may_not_make_tables_is_told_who_has_to_make_them(guarded: Cluster) -> None:
+    with psycopg.connect(guarded.url, autocommit=True) as session:
+        session.execute("CREATE SCHEMA made")
+        session.execute("GRANT USAGE ON SCHEMA made TO app")
+
+    with pytest.raises(
+        StorageUnusable, match=r"schema made.*somebody who may .*run `resonate migrate --url"
+    ):
+        Resonate(url=f"{as_app(guarded, 'secret')}?schema=made").start()
 
 
 def test_a_role_that_may_only_read_and_write_rows_runs_functions_once_somebody_has_migrated(guarded: Cluster) -> None:

@@ -349,9 +349,10 @@ def _passing(error: psycopg.Error) -> bool:
 
     libpq gives no SQLSTATE for what the server answers to an attempt, only its text.
     """
-    if error.sqlstate is not None:
-        return True
-    text = str(error)
+    return error.sqlstate is not None or _may_pass(str(error))
+
+
+def _may_pass(text: str) -> bool:
     return _NO_VALUE.search(text) is None and not any(mark in text for mark in _LASTING)
 
 
@@ -382,11 +383,21 @@ _NO_VALUE: Final = re.compile(r"invalid \w+ value")
 
 
 def _first_line(error: psycopg.Error) -> str:
-    said = " ".join(str(error).split()) or type(error).__name__
+    """What an attempt to connect has failed of; of several hosts each, what does not pass by itself first."""
+    text = str(error)
+    reasons = dict.fromkeys(map(_reason, _HOST.split(text)[1:] or [text]))
+    return "; ".join(sorted(reasons, key=_may_pass)) or type(error).__name__
+
+
+def _reason(text: str) -> str:
+    said = " ".join(text.split())
     for prefix in _SAYS:
         said = said.removeprefix(prefix)
     return said.removesuffix("?").removesuffix(_ASKS).removesuffix(".")
 
+
+_HOST: Final = re.compile(r"^- host: .*?': ", re.MULTILINE)
+"""What psycopg puts in front of the failure of each of several hosts, all of which come behind the last one's."""
 
 _SAYS: Final = ("connection failed: ", "connection is bad: ")
 """What psycopg puts in front of what libpq says; so do we."""

@@ -87,7 +87,8 @@ def refused(where: str, error: object) -> StorageUnusable:
 
 
 _RIGHTS: Final = (
-    "Give this role rights on the schema, or have somebody who may create it run `resonate migrate --url ...` once"
+    "Have somebody who may make the schema and its tables run `resonate migrate --url ...` first, and give this role "
+    "the rights on them that docs/scaling.md names"
 )
 _ACCOUNT: Final = "Check host, user, password, database and options in the url"
 

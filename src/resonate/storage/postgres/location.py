@@ -29,6 +29,7 @@ POOL: Final = 8
 POOL_MAX: Final = 500
 
 _NO_PORT: Final = re.compile(r":(?!\d*(?:,|$))")
+_ONLY_READ: Final = ("read-only", "standby", "prefer-standby")
 _SCHEMA: Final = re.compile(r"[a-z_][a-z0-9_]{0,39}")
 
 
@@ -84,7 +85,12 @@ def parse(url: str) -> Location:
             raise ValueError(f"url {shown!r}: option {name!r} is given twice")
         else:
             options[name] = _OPTIONS[name](shown, name, value)
-    given = {name for name, _ in rest}
+    given = dict(rest)
+    if given.get("target_session_attrs") in _ONLY_READ:
+        raise ValueError(
+            f"url {shown!r}: target_session_attrs={given['target_session_attrs']} asks for a server that cannot be "
+            "written to; leave it out"
+        )
     if "," in parts.netloc and "target_session_attrs" not in given:
         rest.append(("target_session_attrs", "read-write"))  # of several hosts, the one that can be written to
     conninfo = parts._replace(scheme="postgresql", query=urlencode(rest, quote_via=quote)).geturl()

@@ -174,7 +174,7 @@ class PostgresStorage:
         same = (theirs.dbname, theirs.port) == (ours.dbname, ours.port) and (
             theirs.host == ours.host or theirs.hostaddr == ours.hostaddr
         )
-        return None if same else f"{theirs.host}:{theirs.port}/{theirs.dbname}"
+        return None if same else f"postgresql://{theirs.host}:{theirs.port}/{theirs.dbname}"
 
     # ---- view, outside of a transaction ----------------------------------------------------------
 
