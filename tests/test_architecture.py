@@ -13,7 +13,7 @@ import resonate
 SOURCE = Path(resonate.__file__).parent
 
 # What a part may import besides itself. A part is a module or package directly below `resonate`.
-VALUES = {"errors", "signatures", "encoders", "values"}
+VALUES = {"errors", "storable", "signatures", "encoders", "values"}
 CLIENT = {"handle", "function", "context", "logger", "options", "registry", "dependencies", "retry_policies"}
 MACHINERY = {"execution", "worker", "network", "service", "storage", "protocol", "stores", "clock"}
 EVERYTHING = (
@@ -33,22 +33,23 @@ TABLE: dict[str, set[str]] = {
     "logger": set(),
     "signals": set(),
     "urls": set(),
+    "storable": set(),
     "handle": {"errors", "inspection"},
     "protocol": {"errors"},
     "values": {"signatures", "encoders", "errors"},
-    "registry": {"signatures", "errors"},
-    "options": {"retry_policies", "errors"},
+    "registry": {"signatures", "storable", "errors"},
+    "options": {"retry_policies", "storable", "errors"},
     "storage": {"protocol", "urls", "errors"},
     "service": {"storage", "protocol", "clock", "errors"},
     "execution": {"protocol", "options", "retry_policies"} | VALUES,
-    "inspection": {"protocol", "execution", "values", "errors"},
+    "inspection": {"protocol", "execution", "values", "storable", "errors"},
     "function": {"handle", "options", "errors"},
     "context": {"execution", "logger", "registry", "dependencies", "options", "retry_policies"} | VALUES,
     "network": {"models", "protocol", "urls", "clock", "errors"},
     "models": {"encoders", "handle", "retry_policies", "errors"},
     "stores": {"models", "network", "service", "storage", "protocol", "clock"} | VALUES,
     "worker": {"network", "execution", "protocol", "registry", "options", "retry_policies", "handle", "clock"} | VALUES,
-    "settings": {"dependencies", "registry", "models", "retry_policies", "storage", "urls", "errors"},
+    "settings": {"dependencies", "registry", "models", "retry_policies", "storable", "storage", "urls", "errors"},
     "roots": CLIENT | VALUES | {"execution", "protocol"},
     "signing": set(),
     "conformance": set(),

@@ -145,7 +145,7 @@ def test_a_parameter_of_a_wrong_type_is_a_type_error_that_names_it(given: dict[s
         ({"group": ""}, "group '' must not be empty"),
         ({"group": "a b"}, "group 'a b' must not"),
         ({"group": "a/b"}, "group 'a/b' must not"),
-        ({"group": "a\0b"}, "must not"),
+        ({"group": "a\0b"}, "holds a NUL"),
         ({"pid": ""}, "pid '' must not be empty"),
         ({"pid": "a@b"}, "pid 'a@b' must not"),
         ({"ttl": 0}, "ttl must be at least 1 second, got 0"),

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from resonate.errors import InvalidId, UnfitArguments, UnfitValue
 from resonate.retry_policies import Exponential, Never, RetryPolicy, seconds
+from resonate.storable import UNSTORABLE, is_storable
 
 
 class Coder(Protocol):
@@ -116,9 +117,9 @@ class Options(Struct, frozen=True):
             key = key(id)
             if not isinstance(key, str):
                 raise UnfitArguments(f"idempotency_key: the function gave {type(key).__name__} for {id!r}, not `str`")
-            if not _storable(key):
+            if not is_storable(key):
                 raise UnfitValue(
-                    f"idempotency_key: what the function gave for {id!r}, {key[:80]!r}, {_UNSTORABLE}; give other text"
+                    f"idempotency_key: what the function gave for {id!r}, {key[:80]!r}, {UNSTORABLE}; give other text"
                 )
         return plain(key)
 
@@ -166,8 +167,8 @@ def _encoder(value: Any) -> Any:
 
 def _idempotency_key(value: Any) -> Any:
     if isinstance(value, str):
-        if not _storable(value):
-            raise UnfitValue(f"idempotency_key {value[:80]!r} {_UNSTORABLE}; give other text")
+        if not is_storable(value):
+            raise UnfitValue(f"idempotency_key {value[:80]!r} {UNSTORABLE}; give other text")
         return plain(value)
     if callable(value):
         return value
@@ -189,20 +190,9 @@ def _tags(value: Any) -> dict[str, str]:
             raise UnfitArguments(
                 f"tags must be `dict[str, str]`, got {type(key).__name__} {key!r}: {type(tag).__name__}"
             )
-        if not _storable(key + tag):
-            raise UnfitValue(f"tag {key!r} {_UNSTORABLE}")
+        if not is_storable(key + tag):
+            raise UnfitValue(f"tag {key!r} {UNSTORABLE}")
     return {plain(key): plain(tag) for key, tag in value.items()}
-
-
-_UNSTORABLE: Final = "holds a NUL or a lone surrogate, which cannot be stored"
-
-
-def _storable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return "\0" not in text
 
 
 def _target(value: Any) -> str:
@@ -210,8 +200,10 @@ def _target(value: Any) -> str:
         raise UnfitArguments(f"target must be `str`, got {type(value).__name__}")
     if not value:
         raise UnfitValue("target must name a group or an address, got an empty string")
-    if any(character.isspace() or character == "\0" for character in value):
-        raise UnfitValue(f"target {value!r} holds a space or NUL, which no group and no address has")
+    if any(character.isspace() for character in value):
+        raise UnfitValue(f"target {value!r} holds a space, which no group and no address has")
+    if not is_storable(value):
+        raise UnfitValue(f"target {value!r} {UNSTORABLE}")
     return plain(value)
 
 
@@ -228,7 +220,7 @@ def _id(value: Any) -> str:
         raise UnfitArguments(f"id must be `str`, got {type(value).__name__}")
     if not value or "\0" in value:
         raise InvalidId(value, "an id is not empty and holds no NUL")
-    if not _storable(value):
+    if not is_storable(value):
         raise InvalidId(value, "an id is text that UTF-8 can write")
     return plain(value)
 

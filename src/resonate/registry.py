@@ -11,8 +11,9 @@ from threading import Lock
 from typing import Any, Protocol
 from weakref import WeakSet
 
-from resonate.errors import FunctionNotFound
+from resonate.errors import FunctionNotFound, UnfitValue
 from resonate.signatures import check_function, check_runnable
+from resonate.storable import UNSTORABLE, is_storable
 
 Found = tuple[str, Callable[..., Any], int]
 
@@ -64,8 +65,8 @@ class Registry:
         if not name and func.__name__ == "<lambda>":
             raise ValueError("name required when registering a lambda function")
         name = str.__str__(name or func.__name__)
-        if "\0" in name or not _is_text(name):
-            raise ValueError(f"name {name[:80]!r} holds a NUL or a lone surrogate, which cannot be stored")
+        if not is_storable(name):
+            raise ValueError(f"name {name[:80]!r} {UNSTORABLE}")
         check_runnable(func)
         found = (name, func, version)
         with self._lock:
@@ -133,11 +134,16 @@ class Registry:
 
         Raises:
             FunctionNotFound: a function object that is not registered, or not with that version.
+            UnfitValue: a name that nobody can have registered.
         """
         if not isinstance(func, str):
             return self.get(func, version)
         found = self._newest.get(func) if version == 0 else self._by_name.get(func, {}).get(version)
-        return found if found is not None else (str.__str__(func), None, version or 1)
+        if found is not None:
+            return found
+        if not is_storable(func):
+            raise UnfitValue(f"func {func[:80]!r} {UNSTORABLE}")
+        return str.__str__(func), None, version or 1
 
     def encoder(self, name: str) -> Any:
         """What calls of `name` are read with, or None for our own form."""
@@ -156,14 +162,6 @@ class Registry:
                 for name, versions in sorted(self._by_name.items())
                 for number in sorted(versions)
             )
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 __all__ = ["Found", "Registry"]

@@ -17,6 +17,7 @@ from resonate.protocol.records import BRANCH, ORIGIN, PARENT, SCOPE, TARGET, Pro
 from resonate.protocol.requests import PromiseCreate
 from resonate.retry_policies import to_wire
 from resonate.signatures import Signature, describe, unwrapped
+from resonate.storable import is_unicode
 from resonate.values import decode_call, digest, encode_call, retype
 
 SHOWN: Final = 200
@@ -162,11 +163,8 @@ def check_id(id: object) -> str:
         raise TypeError(f"id must be `str`, got {type(id).__name__}")
     if not id or "\0" in id:
         raise InvalidId(id, "an id is not empty and holds no NUL")
-    if not id.isascii():
-        try:
-            id.encode()
-        except UnicodeEncodeError:
-            raise InvalidId(id, "an id is text that UTF-8 can write") from None
+    if not is_unicode(id):
+        raise InvalidId(id, "an id is text that UTF-8 can write")
     if len(id) * 4 > ID_LIMIT and len(id.encode()) > ID_LIMIT:
         raise InvalidId(id[:80] + "…", f"an id has at most {ID_LIMIT} bytes")
     return plain(id)

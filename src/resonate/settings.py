@@ -18,6 +18,7 @@ from resonate.models.message_source import MessageSource
 from resonate.models.store import Store
 from resonate.registry import Registry
 from resonate.retry_policies import seconds
+from resonate.storable import UNSTORABLE, is_storable
 from resonate.storage.postgres import location as postgres
 from resonate.storage.sqlite import location
 from resonate.urls import shown
@@ -259,10 +260,12 @@ def _printable(text: str) -> bool:
 def _address_part(name: str, value: object) -> None:
     if not isinstance(value, str):
         raise TypeError(f"{name} must be `str`, got {type(value).__name__}")
-    if not value or any(character in value for character in " /?#@\0\n\t"):
+    if not value or any(character in value for character in " /?#@\n\t"):
         raise ValueError(
             f"{name} {value!r} must not be empty nor hold spaces, '/', '?', '#' or '@': it is part of an address"
         )
+    if not is_storable(value):
+        raise ValueError(f"{name} {value!r} {UNSTORABLE}")
 
 
 def _is_pair(auth: object) -> bool:

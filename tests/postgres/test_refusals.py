@@ -110,9 +110,7 @@ def test_a_role_that_may_not_make_tables_is_told_who_has_to_make_them(guarded: C
         session.execute("CREATE SCHEMA made")
         session.execute("GRANT USAGE ON SCHEMA made TO app")
 
-    with pytest.raises(
-        StorageUnusable, match=r"schema made.*somebody who may .*run `resonate migrate --url"
-    ):
+    with pytest.raises(StorageUnusable, match=r"schema made.*somebody who may .*run `resonate migrate --url"):
         Resonate(url=f"{as_app(guarded, 'secret')}?schema=made").start()
 
 

@@ -30,6 +30,7 @@ from resonate.protocol.requests import (
     Response,
     TaskGet,
 )
+from resonate.storable import UNSTORABLE, is_storable
 
 PAGE: Final = 1000
 """Promises asked for at once: as many as a search may give."""
@@ -340,6 +341,12 @@ def _wanted(
 ) -> Wanted:
     if state is not None and state not in STATES:
         raise ValueError(f"state must be one of {', '.join(STATES)}, got {state!r}")
+    for name, text in {"function": function, "group": group, "prefix": prefix}.items():
+        if text is not None and not is_storable(text):
+            raise ValueError(f"{name} {text[:80]!r} {UNSTORABLE}")
+    for tag, value in (tags or {}).items():
+        if not is_storable(tag + value):
+            raise ValueError(f"tag {tag!r} {UNSTORABLE}")
     phases = (_PHASES[state],) if state in _PHASES else None
     return Wanted(phases, function, group, dict(tags) if tags else None, prefix or None, since, until)
 

@@ -16,6 +16,7 @@ from resonate.errors import InvalidId, NotSupported, ResonateStoreError
 from resonate.network.base import Network
 from resonate.protocol import validation
 from resonate.protocol.requests import Request, Response
+from resonate.storable import UNSTORABLE, is_storable, is_unicode
 
 R = TypeVar("R")
 
@@ -108,15 +109,21 @@ def check_text(**given: object) -> None:
 
 
 def check_optional_text(**given: object) -> None:
-    """Refuse what is neither `str` nor None.
+    """Refuse what is neither `str` nor None, and text that is none.
 
     Raises:
-        TypeError: names the parameter.
+        TypeError, ValueError: names the parameter.
     """
     for name, value in given.items():
-        if value is not None and not isinstance(value, str):
+        if value is None:
+            continue
+        if not isinstance(value, str):
             hint = "; encode it first: json.dumps(value)" if name.endswith("data") else ""
             raise TypeError(f"{name} must be `str | None`, got {type(value).__name__}{hint}")
+        if name == "ikey" and not is_storable(value):
+            raise ValueError(f"{name} {value[:80]!r} {UNSTORABLE}")
+        if not is_unicode(value):
+            raise ValueError(f"{name} {value[:80]!r} holds a lone surrogate, which is no character")
 
 
 def check_whole(**given: object) -> None:
@@ -134,7 +141,7 @@ def check_texts(**given: object) -> None:
     """Refuse what is neither None nor a dict of text to text.
 
     Raises:
-        TypeError: names the parameter, and the key whose value is wrong.
+        TypeError, ValueError: names the parameter, and the key whose value is wrong.
     """
     for name, value in given.items():
         if value is None:
@@ -145,3 +152,5 @@ def check_texts(**given: object) -> None:
         for key, entry in entries.items():
             if not isinstance(key, str) or not isinstance(entry, str):
                 raise TypeError(f"{name}[{key!r}]: keys and values must be `str`, got {type(entry).__name__}")
+            if not is_storable(key + entry):
+                raise ValueError(f"{name}[{key!r}] {UNSTORABLE}")
