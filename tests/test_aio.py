@@ -119,9 +119,21 @@ def test_every_blocking_method_has_an_awaitable_form_of_the_same_shape() -> None
     def shape(func: Any) -> list[str]:
         return [name for name in inspect.signature(func).parameters if name not in ("timeout", "version")]
 
-    names = ["run", "begin_run", "rpc", "begin_rpc", "get", "list", "purge", "schedule", "start", "stop"]
+    names = [
+        "run",
+        "begin_run",
+        "begin_run_in",
+        "rpc",
+        "begin_rpc",
+        "get",
+        "list",
+        "purge",
+        "schedule",
+        "start",
+        "stop",
+    ]
 
-    assert [name for name in vars(Aio) if not name.startswith("_")] == ["start", "stop", *names[:8]]
+    assert [name for name in vars(Aio) if not name.startswith("_")] == ["start", "stop", *names[:9]]
     for name in names:
         assert inspect.iscoroutinefunction(getattr(Aio, name)), name
         assert shape(getattr(Aio, name)) == shape(getattr(Resonate, name)), name
