@@ -427,7 +427,7 @@ class Context(Struct, frozen=True, eq=False, repr_omit_defaults=True):
     @property
     def logger(self) -> Logger:
         """A logger that names this call."""
-        return Logger(self._execution.id, self._call.id, self._shared.log_level)
+        return Logger(self._execution.origin, self._call.id, self._shared.log_level)
 
     @property
     def random(self) -> Random:

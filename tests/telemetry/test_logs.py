@@ -108,6 +108,25 @@ def test_a_line_is_a_json_object_with_the_ids(caplog: pytest.LogCaptureFixture) 
     }
 
 
+def test_what_a_called_step_logs_names_the_same_root_as_the_worker(caplog: pytest.LogCaptureFixture) -> None:
+    home = Home("threads")
+
+    def step(ctx: Any) -> None:
+        ctx.logger.info("here")
+
+    def calling(ctx: Any) -> Any:
+        yield ctx.rpc(step)
+
+    home.client.register(step)
+    home.client.register(calling)
+    with caplog.at_level(logging.INFO, "resonate"):
+        home.client.run("c", calling)
+    home.client.stop()
+
+    said = {record.getMessage(): record.resonate_root for record in about(caplog)}  # type: ignore[attr-defined]
+    assert said["[c:1] here"] == said["c:1: step version 1 taken from the queue"] == "c"
+
+
 def test_an_exception_is_a_field_of_its_line() -> None:
     try:
         raise ValueError("no")

@@ -55,7 +55,7 @@ class Endings:
         id = held.execution.id
         unexpected = None if isinstance(error, ResonateStoreError) else error
         text = "%s: stopped here, whoever gets the task next goes on: %s"
-        _LOG.warning(text, id, error, exc_info=unexpected, extra=report.fields(id))
+        _LOG.warning(text, id, error, exc_info=unexpected, extra=report.fields(held.execution))
         self._worker.intake.ignore(id, first=AFTER_FAILURE)
         self.release(held)
         self._worker.stop_execution(held, ExecutionStopped(f"{id}: {error}"))
@@ -94,9 +94,13 @@ class Endings:
             self._worker.intake.reject(id, held.execution.version, error)
             return
         if state == LOST:
-            _LOG.warning("%s: the lease is lost or the promise is settled; stopped here", id, extra=report.fields(id))
+            _LOG.warning(
+                "%s: the lease is lost or the promise is settled; stopped here", id, extra=report.fields(held.execution)
+            )
         else:
-            _LOG.warning("%s: the record differs from what was run; replaying it", id, extra=report.fields(id))
+            _LOG.warning(
+                "%s: the record differs from what was run; replaying it", id, extra=report.fields(held.execution)
+            )
             self._worker.intake.ignore(id, first=AFTER_DIFFERENCE)
             self.release(held)
         reason = ExecutionStopped(f"{id}: another owner or another outcome")
@@ -108,7 +112,7 @@ class Endings:
         execution, error = held.execution, held.execution.halt
         assert error is not None
         id = execution.id
-        _LOG.error("%s", error, extra=report.fields(id))
+        _LOG.error("%s", error, extra=report.fields(held.execution))
         data, headers = encode(str(error), "reason")
         note = PromiseCreate(
             f"{execution.root.prefix}halt{execution.version}",

@@ -33,9 +33,9 @@ _SAID: Final = frozenset((HALTED, LOST))
 """What has a line of its own already, with its reason."""
 
 
-def fields(id: str) -> dict[str, str]:
-    """What a line about `id` carries for programs that read logs."""
-    return {"resonate_id": id, "resonate_root": id.partition(":")[0]}
+def fields(execution: Execution, id: str = "") -> dict[str, str]:
+    """What a line about `execution`, or its call `id`, carries for programs that read logs."""
+    return {"resonate_id": id or execution.id, "resonate_root": execution.origin}
 
 
 def shown(error: BaseException | None) -> str:
@@ -52,10 +52,10 @@ def came(execution: Execution, how: str) -> None:
         return
     id, call = execution.id, execution.root
     if how == RESUMED:
-        LOG.debug("%s: goes on", id, extra=fields(id))
+        LOG.debug("%s: goes on", id, extra=fields(execution))
         return
     text = {BEGUN: "begun", ACQUIRED: "taken from the queue"}.get(how, "taken over, replaying what is recorded")
-    LOG.info("%s: %s version %d %s", id, call.name, call.version, text, extra=fields(id))
+    LOG.info("%s: %s version %d %s", id, call.name, call.version, text, extra=fields(execution))
 
 
 def left(execution: Execution, how: str) -> None:
@@ -67,20 +67,20 @@ def left(execution: Execution, how: str) -> None:
     if how == SUSPENDED:
         awaited = list(execution.awaited)
         first = ", ".join(awaited[:3]) + (f" and {len(awaited) - 3} more" if len(awaited) > 3 else "")
-        LOG.debug("%s: waits for %s", id, first, extra=fields(id))
+        LOG.debug("%s: waits for %s", id, first, extra=fields(execution))
         return
     took = (execution.now() - execution.created_at) / 1000
     end = execution.root.ended
     if how == SUCCEEDED:
-        LOG.info("%s: succeeded after %.3f s", id, took, extra=fields(id))
+        LOG.info("%s: succeeded after %.3f s", id, took, extra=fields(execution))
     elif how == FAILED and end is not None and type(end.outcome) is Raised:
         error = end.outcome.error
-        LOG.info("%s: failed after %.3f s: %s", id, took, shown(error), extra=fields(id))
+        LOG.info("%s: failed after %.3f s: %s", id, took, shown(error), extra=fields(execution))
     else:
-        LOG.debug("%s: stopped here: %s", id, execution.stop, extra=fields(id))
+        LOG.debug("%s: stopped here: %s", id, execution.stop, extra=fields(execution))
 
 
-def changed(call: Call) -> None:
+def changed(execution: Execution, call: Call) -> None:
     """Say, once for each place, that a step has changed what its caller gave it, if it has.
 
     The caller sees the change only as long as it runs: a replay takes the step's result from the record.
@@ -98,7 +98,7 @@ def changed(call: Call) -> None:
         call.id,
         name,
         where,
-        extra=fields(call.id),
+        extra=fields(execution, call.id),
     )
 
 

@@ -71,8 +71,9 @@ class Threads:
         except (KeyboardInterrupt, SystemExit) as event:
             self._worker.endings.interrupted(held, event)
             if Pool.inside() is not None:  # elsewhere it goes to the caller
-                id = held.execution.id
-                _LOG.warning("%s raised %s. That is no result: %s", id, shown(event), _RELEASED, extra=fields(id))
+                execution = held.execution
+                text = "%s raised %s. That is no result: %s"
+                _LOG.warning(text, execution.id, shown(event), _RELEASED, extra=fields(execution))
             raise
         except Exception as error:
             self._worker.endings.abandon(held, error)
@@ -155,7 +156,7 @@ class Threads:
         if call.kind == PLAIN:
             outcome = self._run_plain(held, call)
             if (call.args or call.kwargs) and call.owner is not None and type(outcome) is Returned:
-                report.changed(call)
+                report.changed(execution, call)
         elif call.kind == TRANSACTION:
             outcome = self._run_transaction(held, call)
             if outcome is None:
