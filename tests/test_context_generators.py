@@ -854,6 +854,16 @@ def test_chance_is_drawn_from_the_dependency_once(r: Resonate, name: str, args: 
     assert r.get("p:1").result() == expected
 
 
+def test_a_draw_does_not_say_that_an_argument_of_it_has_changed(r: Resonate, caplog: pytest.LogCaptureFixture) -> None:
+    def program(ctx: Any) -> Any:
+        yield ctx.time.time()
+        yield ctx.time.strftime("%Y")
+        return (yield ctx.random.choice([7]))
+
+    assert run(r, program) == 7
+    assert "has changed" not in caplog.text
+
+
 def test_time_is_read_from_the_dependency(r: Resonate) -> None:
     r.set_dependency("resonate:time", SimpleNamespace(time=lambda: 12.5, strftime=lambda form: form + "!"))
 

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping
 from datetime import timedelta
+from functools import partial
 from types import FunctionType, ModuleType
 from typing import Any, Final, TypeVar
 
@@ -195,7 +196,7 @@ class Time(_Draws):
     label = "time"
 
 
-def _drawn(ctx: Context, draw: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _drawn(draw: Callable[..., Any], ctx: Context, /, *args: Any, **kwargs: Any) -> Any:
     return draw(*args, **kwargs)
 
 
@@ -480,7 +481,7 @@ class Context(Struct, frozen=True, eq=False, repr_omit_defaults=True):
 
     def _draw(self, name: str, draw: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         command = LFC(
-            _drawn, (draw, args, kwargs), {}, name, 1, describe(_drawn), digest(args, kwargs), _place(2), _DRAW_OPTIONS
+            partial(_drawn, draw), args, kwargs, name, 1, _DRAWN, digest(args, kwargs), _place(2), _DRAW_OPTIONS
         )
         return self._issue(command)
 
@@ -501,6 +502,7 @@ class Context(Struct, frozen=True, eq=False, repr_omit_defaults=True):
 
 
 _ARTICLE: Final = {"generator": "a generator function", "async": "an async function"}
+_DRAWN: Final = describe(_drawn)
 _DRAW_OPTIONS: Final = Options(retry_policy=Never())
 _MAP_OPTIONS: Final = Options(retry_policy=Never())
 
