@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from resonate.encoders import JsonEncoder
 from resonate.execution.attempts import KEPT, RAN, Failed, Ran, add, ran, read_ran
 from resonate.options import Options
 from resonate.protocol.requests import PromiseWrite, TaskFence, TaskFulfill
@@ -67,6 +68,18 @@ def test_a_pause_is_noted_from_two_seconds_on_and_the_note_is_no_call() -> None:
     assert again.advance() == WAITING  # the step is tried anew, and then succeeds
     assert again.retry() == DONE
     assert again.result() == "at last"
+
+
+@pytest.mark.parametrize("delay", [2, 90])
+def test_of_a_call_with_an_encoder_the_class_of_an_error_is_told_and_not_its_text(delay: float) -> None:
+    machine = Machine()
+    run = machine.start(calling(Failing(1).step(), retry_policy=Constant(delay=delay), encoder=JsonEncoder()))
+    run.advance()
+    run.flush()
+
+    told = read_ran(machine.promise("root:1.tried1-1" if delay < 60 else "root:1.r1").tags[RAN])
+    assert told is not None
+    assert [(each.type, each.text) for each in told.failed] == [("ConnectionError", "")]
 
 
 def test_a_short_pause_is_told_with_the_result() -> None:

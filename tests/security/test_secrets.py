@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
-from resonate import Resonate
+from resonate import Context, Resonate
 from resonate.cli.app import app
+from resonate.encoders import JsonEncoder
 from resonate.errors import ResonateError
+from resonate.inspection.steering import flat
 from resonate.network.http.connection import Server
+from resonate.retry_policies import Constant
 from resonate.server.base import Listening
 from resonate.server.config import KEYS, resolve
 from resonate.settings import resolve as settings_of
@@ -154,3 +158,39 @@ def test_secrets_of_the_environment_are_not_on_the_command_line() -> None:
     assert "--auth-tokens" not in result.output
     assert "--auth-users" not in result.output
     assert all(key.variable.startswith("RESONATE_") for key in KEYS.values() if key.secret)
+
+
+class Hiding:
+    """JSON that nobody finds a word in."""
+
+    def encode(self, obj: Any) -> str | None:
+        text = JsonEncoder().encode(obj)
+        return None if text is None else text.encode().hex()
+
+    def decode(self, obj: str | None) -> Any:
+        return JsonEncoder().decode(None if obj is None else bytes.fromhex(obj).decode())
+
+
+def declined(ctx: Context, card: str) -> str:
+    if ctx.info.attempt < 3:
+        raise ValueError(f"declined: {card}")
+    return f"paid by {card}"
+
+
+def paying(ctx: Context, card: str) -> Generator[Any, Any, str]:
+    paid: str = yield ctx.run(declined, card).options(encoder=Hiding(), retry_policy=Constant(delay=0, max_retries=3))
+    return paid
+
+
+@pytest.mark.parametrize("func", [declined, paying])
+def test_with_an_encoder_no_text_of_an_error_is_stored_in_clear(tmp_path: Path, func: Callable[..., str]) -> None:
+    with Resonate(url=f"sqlite:///{tmp_path}/app.db") as client:
+        client.register(func)
+        caller = client.options(encoder=Hiding(), retry_policy=Constant(delay=0, max_retries=3))
+        assert caller.run("pay", func, SECRET) == f"paid by {SECRET}"
+        (tried,) = [call for call in flat(client.get("pay").tree()) if call.name == "declined"]
+
+    assert [str(each.error) for each in tried.attempts] == ["ValueError", "ValueError", "None"]
+    stored = b"".join(file.read_bytes() for file in tmp_path.iterdir() if file.is_file())
+    assert b"ValueError" in stored
+    assert SECRET.encode() not in stored

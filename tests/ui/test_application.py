@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import threading
@@ -13,13 +14,15 @@ import pytest
 import uvicorn
 
 from resonate import Context, Resonate
+from resonate.encoders import Base64Encoder, CombinedEncoder, JsonEncoder
 from resonate.inspection import Failure, FailureGroup, Inspector
 from resonate.protocol.requests import PromiseGet
-from resonate.retry_policies import Never
+from resonate.retry_policies import Constant, Never
 from resonate.server.auth import Authenticator, BearerToken, Identity
 from resonate.server.base import Settings
 from resonate.server.running import Server
 from resonate.ui import Dashboard, app, screens
+from resonate.ui.decoding import Payloads
 from tests.server.serving import serving
 from tests.ui.filled import decline, filled, is_now
 
@@ -299,3 +302,24 @@ def test_a_file_has_its_dashboard_without_a_server(tmp_path: Path) -> None:
     assert found == {"items": [], "cursor": None, "counts": {}, "more": ()}
     assert isinstance(dashboard, Dashboard)
     assert uvicorn.Config(dashboard).app is dashboard
+
+
+@pytest.mark.parametrize("declines", [False, True])
+def test_what_is_decoded_for_the_page_still_has_its_attempts(declines: bool) -> None:
+    def pay(ctx: Context) -> str:
+        if declines or ctx.info.attempt == 1:
+            raise ValueError("declined")
+        return "paid"
+
+    encoder = CombinedEncoder(JsonEncoder(), Base64Encoder())
+    with Resonate() as client:
+        client.register(pay)
+        caller = client.options(encoder=encoder, retry_policy=Constant(delay=0, max_retries=1))
+        with pytest.raises(Exception, match="declined") if declines else contextlib.nullcontext():
+            caller.run("pay", pay)
+        network = client._core.started().network
+        shown = Inspector(Payloads(encoder).reading(network.send), network.now).execution("pay")
+
+    assert (shown.output, str(shown.error)) == ((None, "Exception: declined") if declines else ("paid", "None"))
+    assert [str(each.error) for each in shown.attempts] == ["ValueError", str(shown.error)]
+    assert shown.worker == client.pid

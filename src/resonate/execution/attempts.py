@@ -28,7 +28,7 @@ class Failed(Struct, frozen=True, array_like=True, gc=False):
     Attributes:
         number: 1 for the first.
         started_at, ended_at: when its code began and when it failed.
-        type, text: the error's class and message.
+        type, text: the error's class and message; without a message where the call has an encoder of its own.
         again_at: when the next attempt is to begin.
     """
 

@@ -70,8 +70,12 @@ def _retry_delay(call: Call, error: BaseException, now: Callable[[], int]) -> fl
 
 
 def _note_failure(call: Call, error: BaseException, delay: float, now: int) -> None:
-    """Keep what is told of an attempt that failed until something is written of the call."""
-    text = message_of(error).encode(errors="replace").decode()[:SHOWN]
+    """Keep what is told of an attempt that failed until something is written of the call.
+
+    It is told to whoever looks, with no encoder at hand: where a call has one, which may encrypt, only the error's
+    class is kept.
+    """
+    text = "" if call.options.encoder is not None else message_of(error).encode(errors="replace").decode()[:SHOWN]
     started_at = now if call.started_at is None else call.started_at
     failed = Failed(call.attempt, started_at, now, type(error).__name__, text, now + int(delay * 1000))
     call.failed_before = add(call.failed_before or [], failed)

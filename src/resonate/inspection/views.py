@@ -59,7 +59,8 @@ class Attempt(Struct, frozen=True, kw_only=True, omit_defaults=True):
         started_at: when its code began, milliseconds since the epoch; None if that is not recorded.
         ended_at: when it ended; None while it runs, and of one that has yet to begin.
         worker: pid of the process that ran it.
-        error: what it failed with, the text cut and without traceback where another attempt followed.
+        error: what it failed with. Where another attempt followed, the text is cut and has no traceback; of a call
+            with an encoder of its own only the class is kept.
         again_at: when the next attempt is to begin, or was; None if none was to.
     """
 

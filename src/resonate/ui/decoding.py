@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from resonate.encoders import Encoder
 from resonate.errors import DecodeError, EncodeError
-from resonate.protocol.records import PENDING, RESOLVED, Promise, Value
+from resonate.protocol.records import PENDING, RAN, RESOLVED, Promise, Value
 from resonate.protocol.requests import Request, Response
 from resonate.ui.access import Send
 from resonate.values import decode_error, encode, encode_error
@@ -77,7 +77,7 @@ class Payloads:
         if not promise.value.data:
             return replace(promise, param=param)
         data, headers, _ = encode_error(decode_error(promise.value.data, promise.value.headers, self._encoder))
-        return replace(promise, param=param, value=Value(headers, data))
+        return replace(promise, param=param, value=_in_place_of(promise.value, data, headers))
 
     def _plain(self, value: Value) -> Value:
         if not value.data or self._encoder is None:
@@ -86,4 +86,10 @@ class Payloads:
             data, headers = encode(decode_with(self._encoder, value.data, "value"), "value")
         except (DecodeError, EncodeError):
             return value
-        return Value(headers, data)
+        return _in_place_of(value, data, headers)
+
+
+def _in_place_of(value: Value, data: str | None, headers: dict[str, str] | None) -> Value:
+    """A readable payload; what `value` says of the attempts stays, for no encoder has written that."""
+    ran = (value.headers or {}).get(RAN)
+    return Value(headers if ran is None else {**(headers or {}), RAN: ran}, data)
