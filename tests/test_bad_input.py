@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from resonate import Resonate
-from resonate.errors import CapacityError, EncodeError, ForgottenCommand, IdTooLong, NotACommand
+from resonate.errors import CapacityError, EncodeError, ForgottenCommand, IdTooLong, NotACommand, UsageError
 from resonate.retry_policies import Constant, Never
 from resonate.worker import loop as loop_module
 from resonate.worker import pool as pool_module
@@ -86,6 +86,49 @@ def test_a_forgotten_yield_starts_nothing_and_is_told_with_its_line(
     told = [record.getMessage() for record in caplog.records]
     assert len(told) == 1
     assert f"a durable call (p:1) at {line_of(program, 1)} was made but never yielded" in told[0]
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda ctx: ctx.run(step).options(target="x"),
+        lambda ctx: [ctx.run(step), ctx.run(step)],
+        lambda ctx: (ctx.run(step),),
+    ],
+    ids=["option", "list", "tuple"],
+)
+def test_a_call_that_an_error_was_raised_for_is_not_told_to_be_forgotten(
+    r: Resonate, caplog: pytest.LogCaptureFixture, use: Any
+) -> None:
+    def program(ctx: Any) -> Any:
+        yield use(ctx)
+
+    with pytest.raises(UsageError, match=r"target|which is no durable call"):
+        run(r, program)
+    assert "never yielded" not in caplog.text
+
+
+def test_a_call_that_is_returned_is_told_to_be_forgotten_once(r: Resonate, caplog: pytest.LogCaptureFixture) -> None:
+    def program(ctx: Any) -> Any:
+        yield ctx.run(step)
+        return ctx.run(step)
+
+    with pytest.raises(ForgottenCommand):
+        run(r, program)
+    assert "never yielded" not in caplog.text
+
+
+def test_a_call_that_is_made_before_the_function_fails_is_told_to_be_forgotten(
+    r: Resonate, caplog: pytest.LogCaptureFixture
+) -> None:
+    def program(ctx: Any) -> Any:
+        ctx.run(step)
+        yield ctx.run(step)
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError):
+        run(r, program)
+    assert "a durable call (p:1)" in caplog.text
 
 
 def test_a_call_that_is_yielded_late_is_not_forgotten(r: Resonate, caplog: pytest.LogCaptureFixture) -> None:

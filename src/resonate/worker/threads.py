@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from resonate.errors import ExecutionStopped, ForgottenCommand
+from resonate.errors import ExecutionStopped, ForgottenCommand, UsageError
 from resonate.execution import begin
 from resonate.execution.call import PLAIN, TRANSACTION, Call
 from resonate.execution.concluding import conclude
@@ -222,14 +222,18 @@ class Threads:
             self._abandoned.append(call.code)
             return None, NOTHING
         if outcome is not None and call.loose is not None:
-            self._report_forgotten(call)
+            self._report_forgotten(call, outcome)
         if type(outcome) is Raised and not isinstance(outcome.error, Exception):
             return self._left(call, outcome)
         return item, outcome
 
-    def _report_forgotten(self, call: Call) -> None:
-        if call.stop is None:
-            for command in begin.forgotten(call):
+    def _report_forgotten(self, call: Call, outcome: Outcome) -> None:
+        """Name the calls that the function has made and not yielded, unless an error says already what is wrong."""
+        if call.stop is not None or (type(outcome) is Raised and isinstance(outcome.error, UsageError)):
+            return
+        returned = outcome.value if type(outcome) is Returned else None
+        for command in begin.forgotten(call):
+            if command is not returned:  # to return one is an error of its own
                 _LOG.warning("%s", ForgottenCommand(f"a durable call ({command.id})", command.where))
 
     def _left(self, call: Call, outcome: Raised) -> tuple[Any, Outcome]:
