@@ -175,9 +175,9 @@ def test_whoever_brings_a_tree_must_be_allowed_to_touch_all_of_it(guarded: Calla
     few, right = guarded("few-token"), guarded("right-token")
 
     brought(few, named("a-1"))
-    with pytest.raises(ResonateStoreError, match=r"b-1 cannot be imported: .* 403 Forbidden: use a token that may"):
+    with pytest.raises(ResonateStoreError, match=r"b-1 cannot be imported: .* 403 Forbidden: the role or prefix"):
         brought(few, named("b-1"))
-    with pytest.raises(ResonateStoreError, match=r"401 Unauthorized: pass token=\.\.\. \(or set RESONATE_TOKEN\)"):
+    with pytest.raises(ResonateStoreError, match=r"401 Unauthorized: check the token in token=\.\.\."):
         brought(guarded("wrong-token"), named("c-1"))
     brought(right, named("b-1"))
 

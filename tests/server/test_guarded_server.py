@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from resonate import Resonate
 from resonate.clock import SystemClock
 from resonate.errors import ResonateStoreError
-from resonate.server.auth import Authenticator, BasicUser, Identity
+from resonate.server.auth import Authenticator, BasicUser, BearerToken, Identity
 from resonate.server.base import Settings
 from resonate.server.push import Pusher, PushSettings
 from resonate.server.running import ServerThread
@@ -89,6 +89,56 @@ def test_a_client_with_a_wrong_password_is_told_to_check_that() -> None:
     assert refused.value.code == 100.401
     assert "check user and password in auth=(USER, PASSWORD)" in str(refused.value)
     assert "probe" not in str(refused.value)
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    tokens = [
+        BearerToken("reading", Identity("carl", role="reader", prefix="")),
+        BearerToken("anns", Identity("ann", prefix="ann.")),
+    ]
+    service = Service(MemoryStorage(), SystemClock())
+    with ServerThread(service, Settings(auth=Authenticator(tokens=tokens))) as server:
+        yield f"http://127.0.0.1:{server.port}"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, "refused execution.search with 401 Unauthorized: pass token=... (or set RESONATE_TOKEN)"),
+        ({"token": "wrong"}, "refused execution.search with 401 Unauthorized: check the token in token=..."),
+    ],
+)
+def test_a_client_that_is_not_known_is_told_what_it_asked_and_which_token_to_look_at(
+    url: str, given: dict[str, str], said: str
+) -> None:
+    client = Resonate(url=url, **given)  # type: ignore[arg-type]
+    with pytest.raises(ResonateStoreError) as refused:
+        client.list()
+    client.stop()
+
+    assert said in str(refused.value)
+
+
+def test_a_reader_that_starts_something_is_told_that_it_may_be_the_role(
+    url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = Resonate(url=url, token="reading")
+    with pytest.raises(ResonateStoreError) as refused:
+        client.rpc("p", "one")
+    stream = client._core.started().network._stream  # type: ignore[attr-defined]
+    stream._thread.join(PATIENCE)
+    client.stop()
+
+    allowed = "the role or prefix of this token or user does not allow it: use one that may"
+    assert str(refused.value).endswith(f"refused promise.create 'p' with 403 Forbidden: {allowed}")
+    (told,) = [record.getMessage() for record in caplog.records if "refused the stream" in record.getMessage()]
+    assert "HTTP 403: the role or groups of this token or user do not allow it" in told
+
+
+def test_what_a_prefix_allows_may_be_the_first_thing_that_a_client_asks(url: str) -> None:
+    with Resonate(url=url, token="anns", group="nobodys") as client:
+        assert client.list().items == ()
 
 
 def test_a_request_needs_a_token_that_may_name_its_ids(call: Caller) -> None:

@@ -133,9 +133,9 @@ def test_a_token_that_is_wrong_or_reaches_not_far_enough_says_which_to_use() -> 
 
     assert [code for code, _ in (none, wrong)] == [1, 1]
     assert "pass token=... (or set RESONATE_TOKEN)" in none[1]
-    assert "401 Unauthorized" in wrong[1]
+    assert "401 Unauthorized: check the token in token=... (or RESONATE_TOKEN)" in wrong[1]
     assert forbidden.code == 1
-    assert "403 Forbidden: use a token that may touch this id" in forbidden.errors
+    assert "403 Forbidden: the role or prefix of this token or user does not allow it" in forbidden.errors
 
 
 def test_with_nothing_named_a_server_of_this_machine_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:

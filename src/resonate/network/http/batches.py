@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from resonate.errors import OutcomeUnknown, StorageUnavailable
+from resonate.errors import OutcomeUnknown, ResonateStoreError, StorageUnavailable
 from resonate.network.http.exchange import Exchange, Letter
 from resonate.network.http.remedies import Remedies, as_answered
 from resonate.protocol.chain import holds
@@ -50,6 +50,7 @@ SIDE_BY_SIDE: Final = 8
 
 
 _PROBE: Final = "resonate.ready"  # a promise that may or may not exist
+_FORBIDDEN: Final = 100.403
 _FOREIGN: Final = "the server is of another make, which knows no such request"
 
 
@@ -106,7 +107,7 @@ class Batches:
     def _all(self, letters: list[Letter], answers: list[Response]) -> None:
         while len(answers) < len(letters):
             rest = letters[len(answers) :]
-            if isinstance(rest[0].request, OURS) and not self._is_ours():
+            if isinstance(rest[0].request, OURS) and not self._is_ours(rest[0].request):
                 answers.append(Response(501, error=_FOREIGN))
                 continue
             alike = self._alike(rest)
@@ -116,11 +117,15 @@ class Batches:
             got, unsure = self._piece(rest, chain=False)
             answers += [self._understood(to, answer, unsure) for to, answer in zip(rest, got, strict=False)]
 
-    def _is_ours(self) -> bool:
-        """Whether the server is of our make, and so knows our kinds of requests; others may not even answer those."""
+    def _is_ours(self, request: Request) -> bool:
+        """Whether the server is of our make, and so knows `request`; others may not even answer it."""
         if self.exchange.offers_batch is None:
-            self.ask(PromiseGet(_PROBE))
-        return bool(self.exchange.offers_batch)
+            try:
+                self.exchange.one(self.exchange.letter(PromiseGet(_PROBE), before=request))
+            except ResonateStoreError as error:
+                if error.code != _FORBIDDEN:  # that promise is not ours to read; the request may be
+                    raise
+        return self.exchange.offers_batch is not False
 
     def _piece(self, letters: list[Letter], *, chain: bool) -> tuple[list[Response], bool]:
         """Send as many of `letters` as one round trip takes; their answers, and whether one was sent twice."""

@@ -58,6 +58,10 @@ class Lost(Exception):
         self.sent = sent
 
 
+FORBIDDEN: Final = "the role or prefix of this token or user does not allow it: use one that may"
+"""What to do where a server knows who we are, and refuses."""
+
+
 class Server(NamedTuple):
     """Where a server is, and how we show who we are.
 
@@ -117,6 +121,8 @@ class Server(NamedTuple):
                 "check user and password in auth=(USER, PASSWORD) (or RESONATE_USERNAME and RESONATE_PASSWORD, or the "
                 "url), or pass token=..."
             )
+        if self.authorization is not None:
+            return "check the token in token=... (or RESONATE_TOKEN): it is not known there, over or meant for others"
         return "pass token=... (or set RESONATE_TOKEN)"
 
     def head(self, method: str, path: str, *lines: str) -> bytes:

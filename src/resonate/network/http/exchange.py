@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from resonate.errors import OutcomeUnknown, ResonateStoreError, StorageUnavailable, StorageUnusable
-from resonate.network.http.connection import Answer, Connections, Lost
+from resonate.network.http.connection import FORBIDDEN, Answer, Connections, Lost
 from resonate.network.http.offset import ServerClock
 from resonate.protocol import shapes
 from resonate.protocol.chain import holds
@@ -58,11 +58,12 @@ _LOG: Final = logging.getLogger("resonate.network")
 
 
 class Letter(Struct, frozen=True, gc=False):
-    """A request in its envelope; repeated as it is."""
+    """A request in its envelope; repeated as it is. `meant` is what the caller wants: mostly that very request."""
 
     request: Request
     corr_id: str
     body: bytes
+    meant: Request
 
 
 class _Batch(Struct, gc=False):
@@ -111,10 +112,10 @@ class Exchange:
         self._gone_since: float | None = None
         self._complained = 0.0
 
-    def letter(self, request: Request) -> Letter:
-        """`request` in an envelope of its own."""
+    def letter(self, request: Request, *, before: Request | None = None) -> Letter:
+        """`request` in an envelope of its own; if it goes `before` another one, what goes wrong is told of that one."""
         corr_id = str(next(self._numbers))
-        return Letter(request, corr_id, encode_request(request, corr_id, auth=self._token))
+        return Letter(request, corr_id, encode_request(request, corr_id, auth=self._token), before or request)
 
     def one(self, letter: Letter) -> tuple[Response, bool]:
         """The answer to one request, and whether an earlier attempt may have been applied.
@@ -166,7 +167,6 @@ class Exchange:
                 self._gone_since = None
                 self._returned()
             if result is not None:
-                self.offers_batch = BATCH in answer.headers
                 self._answered = True
             return result, unsure
 
@@ -202,6 +202,7 @@ class Exchange:
             return self._unreadable(letter, answer, error)
         if response.status != status:
             raise Lost(f"HTTP {status} around an answer of status {response.status}", sent=True)
+        self.offers_batch = BATCH in answer.headers
         return self._admitted(letter, response)
 
     def _read_several(self, letters: Sequence[Letter], chain: bool, answer: Answer) -> list[Response] | None:
@@ -224,6 +225,7 @@ class Exchange:
             raise Lost(f"unreadable answer: {error}", sent=True) from None
         if len(answers) < len(letters) and not (chain and not holds(letters[len(answers) - 1].request, answers[-1])):
             raise Lost(f"{len(answers)} answers to {len(letters)} requests", sent=True)
+        self.offers_batch = BATCH in answer.headers
         for letter, response in zip(letters, answers, strict=False):
             if response.status in UNSURE or response.status in LATER:
                 raise Lost(f"status {response.status} inside a batch: {response.error}", sent=True)
@@ -232,14 +234,17 @@ class Exchange:
 
     def _admitted(self, letter: Letter, response: Response) -> Response:
         if response.status in (401, 403):
-            raise self._refused(letter, response.status, response.error or "")
+            hint = self._remedy if response.status == 401 else FORBIDDEN
+            raise self._refused(letter, response.status, response.error or "", hint)
         return response
 
     def _unreadable(self, letter: Letter, answer: Answer, problem: WireError) -> Response:
         """An answer without our envelope: what its HTTP status says, if that is anything."""
         status = answer.status
         text = answer.body[:SHOWN].decode(errors="replace").strip()
-        if status in (401, 403):
+        if status == 401:
+            raise self._refused(letter, status, text, self._remedy)
+        if status == 403:  # by something in front of the server, or before it looked who we are: the text says why
             raise self._refused(letter, status, text)
         if status == 413:
             size = len(letter.body)
@@ -253,16 +258,14 @@ class Exchange:
             )
         raise Lost(f"HTTP {status}: {problem}", sent=True)
 
-    def _refused(self, letter: Letter, status: int, text: str) -> ResonateStoreError:
-        hint = self._remedy if status == 401 else "use a token that may touch this id"
-        return ResonateStoreError(
-            f"{self._shown} refused {_described([letter])} with {status} {text}: {hint}", status * 100
-        )
+    def _refused(self, letter: Letter, status: int, text: str, hint: str = "") -> ResonateStoreError:
+        why = f"{status} {text}: {hint}" if hint else f"{status} {text}"
+        return ResonateStoreError(f"{self._shown} refused {_described([letter])} with {why}", status * 100)
 
 
 def _described(letters: Sequence[Letter]) -> str:
     """What was asked, for people: kind and id of the first, and how many more."""
-    request = letters[0].request
+    request = letters[0].meant
     kind = shapes.WRITERS[type(request)][0]
     id = getattr(request, "id", None) or getattr(request, "awaited", None) or getattr(_action(request), "id", "")
     more = f" and {len(letters) - 1} more" if len(letters) > 1 else ""

@@ -167,10 +167,12 @@ class Stream:
 
     def _refuse(self, status: int) -> None:
         what = f"{self._server.shown} refused the stream of messages with HTTP {status}"
-        if status in (401, 403):
+        if status == 401:
+            raise _Refused(f"{what}. This client receives nothing any more: {self._server.remedy}, and make a new one")
+        if status == 403:
             raise _Refused(
-                f"{what}: what says who we are is missing, over or not valid here. This client receives nothing any "
-                f"more: {self._server.remedy} and make a new one"
+                f"{what}: the role or groups of this token or user do not allow it. This client receives nothing any "
+                "more, so it runs nothing for others and hears of results only by asking: use one that may"
             )
         raise ValueError(what)
 

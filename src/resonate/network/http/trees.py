@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from resonate.errors import NotSupported, OutcomeUnknown, ResonateStoreError, StorageUnavailable, UsageError
-from resonate.network.http.connection import Answer, Connection, Lost, Server
+from resonate.network.http.connection import FORBIDDEN, Answer, Connection, Lost, Server
 from resonate.protocol.transfer import Tree, dump
 
 SHOWN: Final = 200
@@ -79,5 +79,5 @@ class WholeTrees:
             return UsageError(text)
         if status == 503:
             return StorageUnavailable(text)
-        hint = {401: f": {self._server.remedy}", 403: ": use a token that may touch this id"}
+        hint = {401: f": {self._server.remedy}", 403: f": {FORBIDDEN}"}
         return ResonateStoreError(f"{refused}: {shown} answered {status} {text}{hint.get(status, '')}", status * 100)
