@@ -13,7 +13,7 @@ import pytest
 
 from resonate import Context, Resonate
 from resonate.dependencies import Dependencies
-from resonate.errors import EncodeError, InvalidId, ResonateStoreError, ResonateTimedoutError
+from resonate.errors import DecodeError, EncodeError, InvalidId, ResonateStoreError, ResonateTimedoutError
 from resonate.registry import Registry
 from resonate.retry_policies import Constant, Never
 from resonate.testing import World, WorldClient
@@ -174,6 +174,26 @@ def test_another_worker_reads_calls_with_the_encoder_that_its_function_was_regis
     assert caller.promises.get("x").value.data == "]1["
     assert caller.options(target="worker").rpc("plain", "echo", [1]) == [1]
     assert caller.promises.get("plain").value.data == "[1]"
+
+
+def test_what_an_encoder_has_written_is_read_with_it_and_said_to_need_it_without(client: WorldClient) -> None:
+    options = client.options(encoder=Reversed())
+    options.run("x", echo, [1])
+
+    with pytest.raises(DecodeError, match=r"x is not JSON: .* an encoder .* was not given: r\.options\(encoder="):
+        client.get("x").result()
+    assert options.get("x").result() == [1]
+    with pytest.raises(ResonateStoreError, match="not found"):
+        options.get("nobody")
+
+
+def test_a_worker_without_the_encoder_of_a_call_says_that_it_may_lack_one(world: World) -> None:
+    caller, worker = world.client(group="caller"), world.client(group="worker")
+    worker.register(echo)
+    worker.start()
+
+    with pytest.raises(Exception, match=r"the invocation is not JSON: .* an encoder .* was not given"):
+        caller.options(encoder=Reversed(), target="worker").rpc("x", "echo", [1])
 
 
 def test_an_encoder_of_the_official_kind_works_as_it_is(client: WorldClient) -> None:

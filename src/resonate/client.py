@@ -82,6 +82,8 @@ INTERRUPT_EVERY: Final = 0.1
 
 T = TypeVar("T")
 
+_DEFAULT: Final = Options()
+
 _LOG: Final = logging.getLogger("resonate")
 
 _forks = 0
@@ -388,11 +390,12 @@ class Client:
 
     # ---- for handles --------------------------------------------------------------------------------------
 
-    def subscribe(self, id: str) -> Completion:
-        """Begin to wait for the promise `id`."""
-        return self._subscribe(id, Any, Options())
+    def subscribe(self, id: str, options: Options = _DEFAULT, returns: Any = Any) -> Completion:
+        """Begin to wait for the promise `id`.
 
-    def _subscribe(self, id: str, returns: Any, options: Options) -> Completion:
+        Raises:
+            ResonateStoreError: 100.404, there is no such promise.
+        """
         worker = self.started()
         known = id in worker.watch.completions
         completion = worker.watch.expect(id, returns, options)
@@ -408,7 +411,7 @@ class Client:
         task = worker.network.send((TaskGet(halted.id),))[0].task
         if task is not None and task.state == HALTED:
             return halted
-        return self._subscribe(halted.id, halted.returns, halted.options)
+        return self.subscribe(halted.id, halted.options, halted.returns)
 
     async def asubscribe(self, id: str) -> Completion:
         """`subscribe` for an event loop."""

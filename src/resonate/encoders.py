@@ -2,7 +2,8 @@
 
 An encoder has `encode(obj)` and `decode(obj)`, each the other's inverse. The one handed to
 `options` must end in text: `encode(value) -> str | None`, where None stores no data, and it
-must take exceptions too. Both sides of a promise need the same one. Compose them with
+must take exceptions too. Both sides of a promise need the same one: `r.options(encoder=E)`
+where it is called, where the function is registered, and where it is read by `get`. Compose them with
 `CombinedEncoder`, for instance to compress or to encrypt what JSON gave:
 
     class Zlib:

@@ -323,14 +323,19 @@ class Resonate:
     def get(self, id: str) -> Handle[Any]:
         """A handle of an existing promise: an execution, a child, or a bare promise.
 
+        Its value is read with this client's encoder, if that has one: `r.options(encoder=...).get(id)`.
+
         Raises:
             TypeError, InvalidId: `id` cannot be one.
             ResonateStoreError: 100.404 if there is none.
         """
         id = check_id(id)
-        self._core.started()
-        self._core.exists(id)
-        return Handle(id, self._core)
+        core = self._core
+        core.started()
+        if self._opts.encoder is not None:
+            return Handle(id, core, core.subscribe(id, self._opts))
+        core.exists(id)
+        return Handle(id, core)
 
     def list(
         self,

@@ -19,6 +19,11 @@ from resonate.errors import DecodeError, EncodeError
 HEADER: Final = "resonate:py"
 """The header that holds the type tree."""
 
+_ENCODED: Final = (
+    "Perhaps an encoder has written it that this client was not given: r.options(encoder=...), on a worker where it "
+    "registers the function"
+)
+
 Payload = tuple[str | None, dict[str, str] | None]
 
 encode_json: Final = msgspec.json.Encoder().encode
@@ -69,7 +74,7 @@ def loads(raw: bytes, what: str) -> Any:
     try:
         return json.loads(raw)
     except (ValueError, RecursionError) as error:
-        raise DecodeError(f"{what or 'data'} is not JSON: {error}") from error
+        raise DecodeError(f"{what or 'data'} is not JSON: {error}. {_ENCODED}") from error
 
 
 def encode_with(encoder: Encoder[Any, str | None], value: Any, what: str) -> Payload:
