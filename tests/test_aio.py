@@ -22,7 +22,9 @@ from resonate.errors import (
     RemoteError,
     ResonateShutdownError,
     ResonateStoreError,
+    UsageError,
 )
+from resonate.handle import AioHandle
 from resonate.resonate import Aio
 from resonate.retry_policies import Never
 from tests import places
@@ -137,6 +139,28 @@ def test_every_blocking_method_has_an_awaitable_form_of_the_same_shape() -> None
     for name in names:
         assert inspect.iscoroutinefunction(getattr(Aio, name)), name
         assert shape(getattr(Aio, name)) == shape(getattr(Resonate, name)), name
+
+
+def test_what_a_handle_asks_and_does_has_an_awaitable_form() -> None:
+    names = [name for name in vars(AioHandle) if not name.startswith("_")]
+    assert names == ["cancel", "resume", "status", "tree", "why"]
+
+    async def waits(ctx: Context) -> None:
+        await ctx.promise()
+
+    async def main() -> list[Any]:
+        async with Resonate() as client:
+            client.register(waits)
+            handle = await client.aio.begin_run("x", waits)
+            waited = await handle.aio.why()
+            with pytest.raises(UsageError, match="only what is halted can"):
+                await handle.aio.resume()
+            await handle.aio.cancel()
+            tree, status = await handle.aio.tree(), await handle.aio.status()
+            await client.aio.purge("x")
+            return [bool(waited), tree.id, status.state]
+
+    assert asyncio.run(main()) == [True, "x", "cancelled"]
 
 
 def test_options_count_for_the_awaitable_forms_too() -> None:
@@ -278,8 +302,13 @@ def test_async_functions_of_a_client_whose_loop_is_closed_say_so_and_others_go_o
         (lambda client: client.rpc("y", double, 1), "await r.aio.rpc(...)"),
         (lambda client: client.begin_run("x", "waits").result(), "await handle"),
         (lambda client: client.get("x").result(1), "await handle"),
+        (lambda client: client.list(), "await r.aio.list()"),
+        (lambda client: client.purge("x"), "await r.aio.purge(...)"),
+        *(
+            (lambda client, name=name: getattr(client.get("x"), name)(), f"await handle.aio.{name}()")
+            for name in ("cancel", "resume", "status", "tree", "why")
+        ),
     ],
-    ids=["run", "rpc", "result", "get"],
 )
 def test_blocking_the_loop_of_the_client_is_refused_with_what_to_write_instead(
     use: Callable[[Resonate], Any], instead: str
@@ -298,6 +327,23 @@ def test_blocking_the_loop_of_the_client_is_refused_with_what_to_write_instead(
             return refused.value.instead
 
     assert asyncio.run(main()) == instead
+
+
+def test_what_programs_for_the_official_client_do_in_a_handler_is_done_on_the_loop_of_the_client() -> None:
+    async def waits(ctx: Context) -> Any:
+        return await ctx.promise(id="approval")
+
+    async def main() -> Any:
+        async with Resonate() as client:
+            client.register(waits)
+            handle = await client.aio.begin_run("x", waits)
+            while (await handle.aio.why())[-1].id != "approval":
+                await asyncio.sleep(0)
+            client.promises.resolve("approval", data='"yes"')
+            client.schedule("s", waits, "0 0 * * *").delete()
+            return await client.get("x")
+
+    assert asyncio.run(main()) == "yes"
 
 
 def test_blocking_its_own_loop_from_an_async_function_is_refused(client: Resonate) -> None:

@@ -63,7 +63,13 @@ def test_no_request_is_answered_on_the_loops_own_thread(url: str) -> None:
             assert await r.aio.run("b", aprogram, 4) == 12
             assert await r.aio.rpc("c", "program", 5) == 10
             assert await (await r.aio.get("a")) == 8
-            assert await r.begin_run("d", program, 6) == 12
+            handle = r.begin_run("d", program, 6)
+            assert await handle == 12
+            assert (await handle.aio.status()).state == "succeeded"
+            assert len((await handle.aio.tree()).calls) == 1
+            assert await handle.aio.why() == []
+            await handle.aio.cancel()  # it has ended, and stays as it is
+            await r.aio.purge("d")
             return names
 
     assert threading.current_thread().name not in asyncio.run(main())

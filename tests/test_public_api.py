@@ -76,7 +76,7 @@ METHODS: dict[type, str] = {
         all begin_rpc begin_run cancelled dependencies detached get_dependency id info lfc lfi logger map options
         promise race random rfc rfi rpc run sleep time transaction typesafe
     """,
-    Handle: "cancel created done future id result resume status tree why",
+    Handle: "aio cancel created done future id result resume status tree why",
     Function: "begin_rpc begin_run func name options rpc run",
     Promise: "cid id",
 }

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from resonate.inspection import Call, Inspector, Wait
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 ASKS_FROM: Final = 1.0
 """Seconds from which a wait that was in vain asks what stands in the way; shorter ones are polls."""
@@ -72,6 +73,9 @@ class Client(Protocol):
 
     def inspector(self) -> Inspector:
         """What answers questions about executions."""
+
+    async def off_loop(self, job: Callable[..., T], /, *args: Any) -> T:
+        """Call `job`, which may block for I/O, without blocking the loop."""
 
 
 class Handle(Generic[R]):
@@ -137,7 +141,11 @@ class Handle(Generic[R]):
 
         Its code sees `ResonateCanceledError` at its next yield or await. What has been
         settled already, and what was begun detached, is left alone.
+
+        Raises:
+            ResonateStoreError: 100.404, there is no such promise.
         """
+        self._client.may_block("handle.cancel()", "await handle.aio.cancel()")
         self._client.cancel(self._id)
 
     def resume(self) -> None:
@@ -149,6 +157,7 @@ class Handle(Generic[R]):
             ResonateStoreError: 100.404, there is no such execution.
             UsageError: it is not halted; nothing was changed.
         """
+        self._client.may_block("handle.resume()", "await handle.aio.resume()")
         self._client.resume(self._id)
 
     def status(self) -> Call:
@@ -157,7 +166,7 @@ class Handle(Generic[R]):
         Raises:
             ResonateStoreError: 100.404, there is no such promise.
         """
-        self._client.may_block("handle.status()", "await asyncio.to_thread(handle.status)")
+        self._client.may_block("handle.status()", "await handle.aio.status()")
         return self._client.inspector().execution(self._id)
 
     def tree(self) -> Call:
@@ -166,7 +175,7 @@ class Handle(Generic[R]):
         Raises:
             ResonateStoreError: 100.404, there is no such promise.
         """
-        self._client.may_block("handle.tree()", "await asyncio.to_thread(handle.tree)")
+        self._client.may_block("handle.tree()", "await handle.aio.tree()")
         return self._client.inspector().tree(self._id)
 
     def why(self) -> list[Wait]:
@@ -177,8 +186,13 @@ class Handle(Generic[R]):
         Raises:
             ResonateStoreError: 100.404, there is no such promise.
         """
-        self._client.may_block("handle.why()", "await asyncio.to_thread(handle.why)")
+        self._client.may_block("handle.why()", "await handle.aio.why()")
         return self._client.inspector().why(self._id)
+
+    @property
+    def aio(self) -> AioHandle:
+        """The awaitable forms of `cancel`, `resume`, `status`, `tree` and `why`; that of `result` is `await handle`."""
+        return AioHandle(self._id, self._client)
 
     async def created(self) -> Handle[R]:
         """Return once the promise exists durably.
@@ -243,6 +257,36 @@ class Handle(Generic[R]):
 
     def __repr__(self) -> str:
         return f"Handle({self._id!r})"
+
+
+class AioHandle:
+    """`Handle` for the inside of an event loop: nothing here blocks it."""
+
+    __slots__ = ("_client", "_id")
+
+    def __init__(self, id: str, client: Client) -> None:
+        self._id = id
+        self._client = client
+
+    async def cancel(self) -> None:
+        """`Handle.cancel`, awaited."""
+        await self._client.off_loop(self._client.cancel, self._id)
+
+    async def resume(self) -> None:
+        """`Handle.resume`, awaited."""
+        await self._client.off_loop(self._client.resume, self._id)
+
+    async def status(self) -> Call:
+        """`Handle.status`, awaited."""
+        return await self._client.off_loop(lambda: self._client.inspector().execution(self._id))
+
+    async def tree(self) -> Call:
+        """`Handle.tree`, awaited."""
+        return await self._client.off_loop(lambda: self._client.inspector().tree(self._id))
+
+    async def why(self) -> list[Wait]:
+        """`Handle.why`, awaited."""
+        return await self._client.off_loop(lambda: self._client.inspector().why(self._id))
 
 
 def _patience(timeout: float | timedelta) -> float:

@@ -381,8 +381,8 @@ class Resonate:
             UsageError: it is still pending (cancel it first), or part of another; nothing was deleted.
             NotSupported: the client has a `store` of your own.
         """
-        id = check_id(id)
-        self._core.purge(id)
+        self._core.may_block("r.purge()", "await r.aio.purge(...)")
+        self._core.purge(check_id(id))
 
     def schedule(
         self,
@@ -466,7 +466,10 @@ class Resonate:
 
     @property
     def aio(self) -> Aio:
-        """The awaitable form of every blocking method, for use inside an event loop."""
+        """The awaitable forms of this client's methods, for use inside an event loop.
+
+        Those of other things are beside them: `await handle`, `handle.aio`, `promises.aio`, `schedules.aio`.
+        """
         return Aio(self)
 
     @property
@@ -583,7 +586,8 @@ class Aio:
 
     async def purge(self, id: str) -> None:
         """`Resonate.purge`."""
-        await self._client._core.off_loop(self._client.purge, id)
+        core = self._client._core
+        await core.off_loop(core.purge, check_id(id))
 
     async def schedule(self, /, id: str, func: Any, cron: str, *args: Any, **kwargs: Any) -> Schedule:
         """`Resonate.schedule`."""
