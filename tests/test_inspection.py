@@ -111,6 +111,42 @@ def suspended(client: Resonate, id: str) -> Call:
 # Status.
 
 
+def test_what_is_read_is_printed_as_the_command_line_prints_it(client: Resonate) -> None:
+    client.run("sum", adds, 2)
+    handle = client.begin_run("ask", approval)
+    waiting = suspended(client, "ask")
+    tree = [re.sub(r" [0-9.]+ m?s ", " T ", line) for line in str(client.get("sum").tree()).splitlines()]
+    wait, more = str(handle.why()).splitlines()
+
+    below = [call.id for call in client.get("sum").tree().calls]
+    assert tree == [
+        "✓ adds  sum  succeeded  T  → 1",
+        f"├─ ✓ add  {below[0]}  succeeded  T  → 0",
+        f"└─ ✓ add  {below[1]}  succeeded  T  → 1",
+    ]
+    assert str(waiting).splitlines()[0] == "· approval  ask  waiting"
+    assert "waits for somebody to settle it" in wait
+    assert more.strip().startswith("resonate promises resolve")
+    assert str(client.get("sum").why()) == "nothing: it has ended"
+    assert repr(waiting) == "Call(id='ask', title='approval', state='waiting')"
+    assert repr(handle.why()).startswith("[Wait(id='ask")
+
+
+def test_a_page_is_gone_through_counted_and_printed(client: Resonate) -> None:
+    for number in range(3):
+        client.run(f"s{number}", add, number, 1)
+
+    page = client.list(limit=2)
+    first, second, more = str(page).splitlines()
+
+    assert [call.id for call in page] == ["s2", "s1"]
+    assert len(page) == 2
+    assert first.startswith("✓ add  s2  succeeded  ")
+    assert second.endswith("→ 2")
+    assert more == f"more: cursor={page.cursor!r}"
+    assert str(client.list(prefix="none")) == "nothing"
+
+
 def test_what_has_succeeded_shows_its_input_output_and_times(client: Resonate) -> None:
     before = datetime.now(UTC)
     client.run("a", adds, 3)

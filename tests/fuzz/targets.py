@@ -23,9 +23,10 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from resonate.cli import output, reading
+from resonate.cli import reading
 from resonate.clock import SystemClock
 from resonate.errors import DecodeError, NotSupported, ResonateError, UsageError
+from resonate.inspection import drawing
 from resonate.network.http import events
 from resonate.network.http.connection import Connection, Lost, Server
 from resonate.network.http.events import Events
@@ -558,8 +559,8 @@ def typed(rng: Random) -> None:
         except UsageError:
             pass
     text = making.text(rng) + making.text(rng)
-    if not output.clean(text).isprintable():
-        raise Broken(f"{text!r} is printed as {output.clean(text)!r}")
+    if not drawing.clean(text).isprintable():
+        raise Broken(f"{text!r} is printed as {drawing.clean(text)!r}")
 
 
 # ---- values --------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from resonate.cli.home import FAILED, fail
 from resonate.conformance import player
 from resonate.conformance.player import DIVERGENCES, NEITHER, RECORDINGS, Played, Sequence, Unfit
 from resonate.errors import StorageUnavailable, UsageError
-from resonate.inspection import Refusal
+from resonate.inspection import Refusal, drawing
 
 PATIENCE: Final = 30.0
 """Seconds that one answer may take."""
@@ -197,9 +197,9 @@ def _print(outcomes: list[Outcome], most: int) -> None:
     different = [each for outcome in outcomes for each in outcome.different]
     for each in different[:most]:
         typer.echo(f"\n{each.sequence}, step {each.step}")
-        typer.echo(f"  request  {output.short(each.request, SHOWN)}")
+        typer.echo(f"  request  {drawing.short(each.request, SHOWN)}")
         for line in each.differences:
-            typer.echo(f"  {output.short(line, SHOWN)}")
+            typer.echo(f"  {drawing.short(line, SHOWN)}")
     if len(different) > most:
         typer.echo(f"\n{len(different) - most} more: --max {len(different)} shows all")
     for line in _neither(outcomes):

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from resonate.cli import output
 from resonate.cli.home import FAILED, Home, at_home, listens
-from resonate.inspection import Call, Group
+from resonate.inspection import Call, Group, drawing
 from resonate.inspection.commands import command, quoted
 
 LISTED: Final = 10_000
@@ -48,9 +48,9 @@ def doctor(home: Home) -> None:
     else:
         for finding in findings:
             mark = typer.style("ok ", fg="green") if finding.good else typer.style("!! ", fg="red")
-            typer.echo(f"{mark} {output.clean(finding.text)}")
+            typer.echo(f"{mark} {drawing.clean(finding.text)}")
             if finding.remedy:
-                typer.echo(f"    {output.clean(finding.remedy)}")
+                typer.echo(f"    {drawing.clean(finding.remedy)}")
     if not all(finding.good for finding in findings):
         raise typer.Exit(FAILED)
 
@@ -71,7 +71,7 @@ def _clock(home: Home) -> Finding:
     if abs(skew) <= SKEW:
         return Finding(True, f"its clock and this machine's differ by {abs(skew)} ms")
     ahead = "ahead of" if skew > 0 else "behind"
-    text = f"its clock is {output.span(abs(skew))} {ahead} this machine's"
+    text = f"its clock is {drawing.span(abs(skew))} {ahead} this machine's"
     return Finding(False, text, "deadlines and schedules go by its clock: have both machines keep time (NTP)")
 
 
@@ -92,7 +92,7 @@ def _queues(home: Home, groups: Sequence[Group]) -> Iterator[Finding]:
         age = now - group.oldest
         text = (
             f"{_at_least(group, 'queued')}{output.counted(count, 'execution')} in the queue for workers of group "
-            f"{group.name}, the oldest for {output.span(age)}{_named(ready, count)}"
+            f"{group.name}, the oldest for {drawing.span(age)}{_named(ready, count)}"
         )
         yield Finding(True, text) if age < LONG else Finding(False, text, _takers(group.name))
     if quiet:

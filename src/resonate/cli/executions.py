@@ -14,7 +14,7 @@ import typer
 from resonate.cli import output, reading
 from resonate.cli.home import FAILED, Home, at_home
 from resonate.errors import NotSupported, ResonateStoreError, UsageError
-from resonate.inspection import Call, Refusal
+from resonate.inspection import Call, Refusal, drawing
 from resonate.inspection.commands import command, quoted
 from resonate.inspection.steering import flat
 from resonate.protocol.records import DELAY, PENDING
@@ -94,7 +94,7 @@ def _one_state(states: list[str]) -> str | None:
 
 
 def _row(call: Call, now: int) -> tuple[str, ...]:
-    took = output.span((call.settled_at or now) - call.created_at)
+    took = drawing.span((call.settled_at or now) - call.created_at)
     return call.id, call.title, output.state(call.state), output.at(call.created_at), took, call.group or ""
 
 
@@ -144,13 +144,8 @@ def why(home: Home, id: Id) -> None:
     if not waits:
         typer.echo(f"{id} has ended: {output.state(home.inspector.execution(id).state)}")
     for wait in waits:
-        lead = "  " * (len(wait.path) - 1)
-        first, *rest = wait.text.split("\n")
-        typer.echo(f"{lead}{output.clean(first)}")
-        for line in rest:  # marked, so that none passes for a line of ours
-            typer.echo(f"{lead}  | {output.clean(line)}")
-        if wait.command:
-            typer.echo(f"{lead}    {output.clean(wait.command)}")
+        for line in drawing.wait(wait):
+            typer.echo(line)
 
 
 @at_home
@@ -237,7 +232,7 @@ def _follow(home: Home, id: str) -> None:
             top = home.inspector.tree(id)
             for call in flat(top):
                 if call.settled and call.id not in (id, *known) and call.kind != "retry":
-                    output.say(f"  {output.line(call)}", err=True)
+                    output.say(f"  {drawing.line(call)}", err=True)
                     known.add(call.id)
             now = [] if top.settled else _waits(home, id)
             for text in now:

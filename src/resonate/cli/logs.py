@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Final, Literal
 
-from resonate.cli.output import clean
+from resonate.inspection.drawing import clean
 
 LogFormat = Literal["text", "json"]
 

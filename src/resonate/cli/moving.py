@@ -12,7 +12,7 @@ import typer
 from resonate.cli import output
 from resonate.cli.home import Home, at_home
 from resonate.errors import NotSupported, UsageError
-from resonate.inspection import Refusal, exporting
+from resonate.inspection import Refusal, drawing, exporting
 from resonate.inspection.commands import command
 from resonate.inspection.reading import group_of
 from resonate.protocol import transfer
@@ -81,7 +81,7 @@ def bring(
     age = home.now() - (tree.promises[0].settled_at or home.now())
     if age > KEPT:
         output.say(
-            f"it ended {output.span(age)} ago: programs and servers that keep what is finished for less than that "
+            f"it ended {drawing.span(age)} ago: programs and servers that keep what is finished for less than that "
             "(retention, 7 days unless set) delete it soon"
         )
 

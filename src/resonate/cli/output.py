@@ -15,7 +15,8 @@ from typing import Any, Final
 import msgspec
 import typer
 
-from resonate.inspection import Call
+from resonate.inspection import Call, drawing
+from resonate.inspection.drawing import clean, short, span
 
 _COLOURS: Final = {
     "succeeded": "green",
@@ -28,18 +29,6 @@ _COLOURS: Final = {
     "retrying": "yellow",
     "queued": "yellow",
 }
-_MARKS: Final = {
-    "succeeded": "✓",
-    "failed": "✗",
-    "timed out": "✗",
-    "cancelled": "✗",
-    "halted": "!",
-    "running": "▶",
-    "retrying": "↻",
-}
-SHORT: Final = 60
-"""Characters of a value in a line."""
-
 NARROW: Final = 6
 """Characters of a column at least, however narrow the terminal."""
 
@@ -87,39 +76,9 @@ def at(instant: int | None) -> str:
         return "never"
 
 
-def span(milliseconds: int) -> str:
-    """How long something took."""
-    seconds = milliseconds / 1000
-    if seconds < 1:
-        return f"{milliseconds} ms"
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, seconds = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    parts = [(days, "d"), (hours, "h"), (minutes, "m"), (seconds, "s")]
-    first = next(index for index, (number, _) in enumerate(parts) if number)
-    return " ".join(f"{number}{unit}" for number, unit in parts[first : first + 2])
-
-
 def counted(count: int, noun: str) -> str:
     """A number with its noun: 1 promise, 2,000 promises."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
-
-
-def short(value: Any, width: int = SHORT) -> str:
-    """A value in one line, cut."""
-    text = json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else value
-    return clean(text if len(text) <= width else f"{text[: width - 1]}…")
-
-
-def clean(text: str) -> str:
-    """Text from elsewhere without what a terminal would obey."""
-    return text if text.isprintable() else "".join(char if char.isprintable() else _escaped(char) for char in text)
-
-
-def _escaped(char: str) -> str:
-    return f"\\x{ord(char):02x}" if ord(char) < 256 else f"\\u{ord(char):04x}"
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]], empty: str) -> None:
@@ -153,44 +112,12 @@ def _fitting(widths: list[int]) -> list[int]:
     return widths
 
 
-def line(call: Call) -> str:
-    """A call that has ended, in one line."""
-    mark = _MARKS.get(call.state, "·")
-    took = span((call.settled_at or call.created_at) - (call.started_at or call.created_at))
-    outcome = _outcome(call)
-    return f"{mark} {call.title}  {call.id}  {call.state}  {took}" + (f"  {short(outcome)}" if outcome else "")
-
-
 def tree(call: Call, now: int) -> None:
     """Print a call and all that is below it."""
-    width = shutil.get_terminal_size((160, 24)).columns
-    stack = [(call, "", "")]
-    while stack:
-        top, lead, below = stack.pop()
-        mark = typer.style(_MARKS.get(top.state, "·"), fg=_COLOURS.get(top.state))
-        took = span((top.settled_at or now) - top.created_at)
-        title = clean(top.title)
-        known = f"{lead}{mark} {title}  "
-        rest = f"{top.id}  {top.state}  {took}"
-        outcome = _outcome(top)
-        line = f"{rest}  {outcome}" if outcome else rest
-        room = max(20, width - (len(lead) + len(title) + 4))
-        typer.echo(known + typer.style(short(line, room), dim=top.settled))
-        last = len(top.calls) - 1
-        for index, child in reversed(list(enumerate(top.calls))):
-            stack.append(
-                (child, below + ("└─ " if index == last else "├─ "), below + ("   " if index == last else "│  "))
-            )
-
-
-def _outcome(call: Call) -> str:
-    if call.error is not None:
-        return str(call.error)
-    if call.state == "succeeded":
-        return "" if call.output is None else f"→ {short(call.output)}"
-    if call.state == "running" and call.worker:
-        return f"on {call.worker}"
-    return f"group {call.group}" if call.state == "queued" else ""
+    width = shutil.get_terminal_size((drawing.WIDE, 24)).columns
+    for lead, top, title, said in drawing.rows(call, width, now):
+        mark = typer.style(drawing.mark(top), fg=_COLOURS.get(top.state))
+        typer.echo(f"{lead}{mark} {title}  {typer.style(said, dim=top.settled)}")
 
 
 def details(call: Call, now: int) -> None:

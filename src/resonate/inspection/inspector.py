@@ -15,7 +15,7 @@ from resonate.execution.records import AWAITS_TAG, HALT_TAG, halt_notes
 from resonate.inspection.foreign import Foreign
 from resonate.inspection.grouping import alike, by_load, place_of
 from resonate.inspection.reading import call_of, is_note, told_beside, told_by, with_attempts
-from resonate.inspection.views import STATES, Call, Counts, FailureGroup, Group, Page, Wait
+from resonate.inspection.views import STATES, Call, Counts, FailureGroup, Group, Page, Wait, Waits
 from resonate.inspection.waits import Reached, waits_of
 from resonate.protocol.descent import UNKNOWN, descend
 from resonate.protocol.listing import Phase, Wanted
@@ -194,7 +194,7 @@ class Inspector:
         Raises:
             ResonateStoreError: 100.404, there is none of this id.
         """
-        return waits_of(self._reached(id), self._elsewhere, self._now(), zone)
+        return Waits(waits_of(self._reached(id), self._elsewhere, self._now(), zone))
 
     def groups(self) -> list[Group]:
         """The groups that have open calls, by name.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final, Generic, Literal, TypeVar
 
 from msgspec import Struct
 
+from resonate.inspection import drawing
 from resonate.protocol.records import DELAY
 
 State = Literal[
@@ -132,6 +134,13 @@ class Call(Struct, frozen=True, kw_only=True, omit_defaults=True):
             return f"sleep {self.name}"
         return self.name if self.version == 1 else f"{self.name} v{self.version}"
 
+    def __str__(self) -> str:
+        """A drawing of it and what is below it, a line for each call."""
+        return drawing.tree(self)
+
+    def __repr__(self) -> str:
+        return f"Call(id={self.id!r}, title={self.title!r}, state={self.state!r})"
+
     @property
     def settled(self) -> bool:
         """Whether it has come to its end."""
@@ -164,6 +173,19 @@ class Wait(Struct, frozen=True, omit_defaults=True):
     command: str = ""
     kind: str = ""
     path: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return "\n".join(drawing.wait(self))
+
+    def __repr__(self) -> str:
+        return f"Wait(id={self.id!r}, text={self.text!r}, command={self.command!r})"
+
+
+class Waits(list[Wait]):
+    """A list of waits that is printed as `resonate why` prints it."""
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self)) or "nothing: it has ended"
 
 
 class Counts(Struct, frozen=True, omit_defaults=True):
@@ -250,7 +272,7 @@ class FailureGroup(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Page(Struct, Generic[T], frozen=True, omit_defaults=True):
-    """Some of many.
+    """Some of many; iterates over them.
 
     Attributes:
         items: in their order.
@@ -259,3 +281,13 @@ class Page(Struct, Generic[T], frozen=True, omit_defaults=True):
 
     items: tuple[T, ...]
     cursor: str | None = None
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self.items)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __str__(self) -> str:
+        more = [] if self.cursor is None else [f"more: cursor={self.cursor!r}"]
+        return "\n".join([*map(str, self.items), *more]) or "nothing"
