@@ -132,6 +132,32 @@ def test_a_path_gives_each_token_what_its_line_says(method: str, path: str, serv
         assert called(server, "GET" if method == "*" else method, path, what, token) == status, token
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("POST", "/", b"{", 400),
+        ("POST", "/", b'{"kind":"promise.get"}', 400),
+        ("POST", "/batch", b"{}", 400),
+        ("GET", "/nothing", None, 404),
+        ("GET", "/poll/g", None, 404),
+        ("GET", "/", None, 405),
+        ("POST", "/poll/g/x", None, 405),
+        ("GET", "/promises/ann.2", None, 410),
+    ],
+)
+def test_what_is_no_request_is_answered_alike_to_everybody(
+    method: str, path: str, body: bytes | None, status: int, shared: Server
+) -> None:
+    answers = []
+    for token in (None, BOB, ROOT):
+        with closing(Client(shared)) as client:
+            client.connection.request(method, path, body, {} if token is None else {"authorization": token})
+            answer = client.connection.getresponse()
+            answers.append((answer.status, answer.read()))
+
+    assert answers == [(status, answers[0][1])] * 3
+
+
 def called(server: Server, method: str, path: str, what: str, token: str | None) -> int:
     bodies: dict[str, tuple[str, bytes]] = {
         "envelope": ("/", envelope("promise.get", {"id": "ann.2"})),
