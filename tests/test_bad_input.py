@@ -476,6 +476,14 @@ def test_an_argument_that_does_not_fit_its_annotation_is_refused_and_leaves_the_
     assert r.run("p", counts, b"abc") == 3
 
 
+def test_annotations_of_types_that_json_has_are_hints_and_refuse_nothing(r: Resonate) -> None:
+    @r.register
+    def shown(ctx: Any, one: int, many: list[int], named: dict[str, float]) -> Any:
+        return [one, many, named]
+
+    assert r.run("p", shown, "abc", ["abc"], {"a": "abc"}) == ["abc", ["abc"], {"a": "abc"}]
+
+
 # ---- arguments that change -----------------------------------------------------------------------
 
 

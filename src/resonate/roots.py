@@ -173,6 +173,8 @@ def check_id(id: object) -> str:
 def _check_annotations(data: str | None, headers: dict[str, str] | None, signature: Signature) -> None:
     """Refuse arguments that whoever runs the function could not read back as it declares them.
 
+    Annotations with JSON's own types are hints only, here as there: programs have always passed what they like.
+
     Raises:
         UnfitArguments: which one, and what it should be; a TypeError.
     """
