@@ -36,6 +36,9 @@ from resonate.protocol.requests import (
     TaskFulfill,
     TaskGet,
     TaskHalt,
+    TaskHeartbeat,
+    TaskRef,
+    TaskRelease,
     TaskSuspend,
 )
 from resonate.protocol.rows import PromiseRow, TaskRow
@@ -287,6 +290,47 @@ def test_groups_tell_what_waits_since_when_and_who_holds_what(service: Service) 
     (holder,) = answer.holders
     assert (holder.pid, holder.group, holder.leases, holder.ttl) == ("pid", "shop", 1, 10**9)
     assert holder.seen_at == service.now()
+
+
+def waiting_since(service: Service) -> int | None:
+    loads = ask(service, GroupSearch())[0].groups
+    assert loads is not None
+    return loads[0].oldest
+
+
+def test_what_is_taken_and_given_back_unrun_has_waited_all_the_while(service: Service) -> None:
+    clock = service.clock
+    assert isinstance(clock, SettableClock)
+    one = One("lost", 0, "lost", "shop")
+    begin(service, one)
+    begun = service.now()
+
+    for version in (1, 2):
+        clock.advance(20)
+        advance(service, one, "acquired")
+        ask(service, TaskRelease("lost", version))
+        assert waiting_since(service) == begun
+    clock.advance(20)
+    advance(service, one, "acquired")
+    clock.advance(20)
+    ask(service, TaskHeartbeat("pid", (TaskRef("lost", 3),)))
+    held = service.now()
+    clock.advance(1)
+    ask(service, TaskRelease("lost", 3))
+    assert waiting_since(service) == held  # somebody ran it until then
+
+
+def test_what_comes_back_waits_from_when_it_came_back(service: Service) -> None:
+    clock = service.clock
+    assert isinstance(clock, SettableClock)
+    one = One("asks", 0, "asks", "shop")
+    begin(service, one)
+    advance(service, one, "suspended")
+    clock.advance(20)
+
+    ask(service, PromiseSettle("asks:1", "resolved"))
+
+    assert waiting_since(service) == service.now()
 
 
 def test_a_tree_is_read_page_by_page_with_what_only_names_it_as_parent(service: Service) -> None:

@@ -383,6 +383,9 @@ def test_what_is_gone_or_was_awaited_by_others_is_said_to_be_unknown() -> None:
     assert wait.text.startswith("x (order) is waiting, and nothing that is open is recorded below it")
 
 
+ENDED = Call(id="x:1", kind="plain", state="succeeded", created_at=1_000, settled_at=12_000, deadline=100_000)
+
+
 @pytest.mark.parametrize(
     ("call", "says", "kind"),
     [
@@ -400,6 +403,18 @@ def test_what_is_gone_or_was_awaited_by_others_is_said_to_be_unknown() -> None:
             {"state": "queued", "group": "g", "tags": {"resonate:target": "poll://uni@g/w-1"}},
             "x (order) waits since 00:00:00 UTC for process w-1 of group g, which alone may take it up: start a "
             "program with that pid, or cancel it",
+            "worker",
+        ),
+        (
+            {"state": "queued", "group": "g"},
+            "x (order) waits for a worker: none of group g that has order version 1 has taken it up since 00:00:00 UTC "
+            "(30s)",
+            "worker",
+        ),
+        (
+            {"state": "queued", "group": "g", "started_at": 1_000, "calls": (ENDED,)},
+            "x (order) waits for a worker to go on with it: none of group g that has order version 1 has taken it up "
+            "since 00:00:12 UTC (18s)",
             "worker",
         ),
         ({"state": "running"}, "x (order) is run by worker (unknown), which holds its lease", "lease"),

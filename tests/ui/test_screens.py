@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from resonate import Resonate
-from resonate.protocol.requests import TaskHalt
+from resonate.protocol.records import ORIGIN, PARENT, TARGET
+from resonate.protocol.requests import PromiseCreate, PromiseSettle, TaskCreate, TaskHalt, TaskRelease
 from resonate.server.auth import Authenticator, BearerToken, Identity
 from resonate.server.base import Listening, Settings
 from resonate.server.running import Server
@@ -193,6 +195,25 @@ def test_waiting_for_a_worker_is_drawn_apart_from_running(page: Page, world: Wor
     expect(row.locator(".bar.queue")).to_have_count(1)
     expect(row.locator(".bar")).to_have_count(1)
     expect(page.get_by_role("region", name="Why it waits")).to_contain_text("resonate worker MODULE --group renderers")
+
+
+def test_what_is_in_the_queue_again_waits_from_when_it_came_back(page: Page, world: World) -> None:
+    server, client = world
+    network = client._core.started().network
+    send, begun = network.send, network.now()
+    send([TaskCreate("p", 60_000, PromiseCreate("back", 10**14, tags={TARGET: "poll://any@nobody"}))])
+    send([PromiseCreate("back:1", 10**14, tags={ORIGIN: "back", PARENT: "back"})])
+    until(lambda: network.now() > begun + 20)
+    send([PromiseSettle("back:1", "resolved")])
+    send([TaskRelease("back", 1)])
+
+    visit(page, server, "execution/back")
+
+    bars = page.get_by_role("treeitem").first.locator(".bar")
+    expect(bars.last).to_have_class("bar queue")
+    expect(bars.last).to_have_attribute("title", re.compile("^waits for a worker to go on: "))
+    expect(bars.nth(-2)).to_have_attribute("title", re.compile("^ran and waited: "))
+    expect(page.get_by_role("region", name="Why it waits")).to_contain_text("waits for a worker to go on with it")
 
 
 def test_a_call_is_found_by_its_name_and_shown(page: Page, world: World) -> None:

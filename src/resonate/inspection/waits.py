@@ -142,21 +142,22 @@ class Words:
         at = call.begins_at
         if at > max(call.created_at, self._now):
             return Wait(call.id, f"{_name(call)} is to begin at {self._at(at)} ({self._in(at)})", kind="delay")
-        group = call.group or "default"
+        group, since = call.group or "default", _queued_at(call)
         if "://" in group:
-            text = f"{_name(call)} waits since {self._at(call.created_at)} for {group} to take it up"
+            text = f"{_name(call)} waits since {self._at(since)} for {group} to take it up"
             return Wait(call.id, text, kind="worker")
         address = parse(call.tags.get(TARGET, ""))
         if address is not None and address.cast == "uni" and address.id is not None:
             text = (
-                f"{_name(call)} waits since {self._at(call.created_at)} for process {address.id} of group {group}, "
+                f"{_name(call)} waits since {self._at(since)} for process {address.id} of group {group}, "
                 "which alone may take it up: start a program with that pid, or cancel it"
             )
             return Wait(call.id, text, command("cancel", call.id), kind="worker")
         has = f" that has {call.name} version {call.version}" if call.name else ""
+        on = "" if call.started_at is None else " to go on with it"
         text = (
-            f"{_name(call)} waits for a worker: none of group {group}{has} has taken it up since "
-            f"{self._at(call.created_at)} ({self.span(self._now - call.created_at)})"
+            f"{_name(call)} waits for a worker{on}: none of group {group}{has} has taken it up since "
+            f"{self._at(since)} ({self.span(self._now - since)})"
         )
         return Wait(call.id, text, f"resonate worker MODULE --group {quoted(group)}", kind="worker")
 
@@ -192,6 +193,13 @@ class Words:
         units = [(seconds // 86_400, "d"), (seconds // 3600 % 24, "h"), (seconds // 60 % 60, "m"), (seconds % 60, "s")]
         first = next((at for at, (number, _) in enumerate(units) if number), len(units) - 1)
         return " ".join(f"{number}{unit}" for number, unit in units[first : first + 2] if number) or "0s"
+
+
+def _queued_at(call: Call) -> int:
+    """From when a queued call waits: from its creation, or from the last thing that is recorded below it."""
+    if call.started_at is None:
+        return call.created_at
+    return max([call.started_at, *(child.settled_at or child.created_at for child in call.calls)])
 
 
 def _name(call: Call) -> str:

@@ -218,7 +218,7 @@ def task_release(view: View, request: TaskRelease, now: int, rules: Rules) -> St
     if refusal is not None:
         return refusal, ()
     effects: list[Effect] = []
-    enter_pending(rules, task, promise, now, effects)
+    enter_pending(rules, task, promise, now, effects, task.since)
     return _OK, effects
 
 
@@ -276,7 +276,7 @@ def task_heartbeat(view: View, request: TaskHeartbeat, now: int, rules: Rules) -
         if task is None or promise is None or not is_live(promise, now):
             continue
         if task.state == ACQUIRED and task.version == ref.version and task.pid == request.pid:
-            effects.append(replace(task, expires_at=later(now, task.ttl or 0)))
+            effects.append(replace(task, expires_at=later(now, task.ttl or 0), since=now))
     return _OK, effects
 
 
@@ -401,7 +401,8 @@ def _held(view: View, request: TaskRelease | TaskFulfill | TaskSuspend | TaskFen
 
 def _acquire(view: View, task: TaskRow, promise: Promise, request: TaskAcquire | TaskCreate, now: int) -> Step:
     end = later(now, request.ttl)
-    held = TaskRow(task.id, ACQUIRED, task.version + 1, task.target, request.pid, request.ttl, end, since=now)
+    since = now if task.since is None else min(now, task.since)  # an offer taken before its delay is over has not waited
+    held = TaskRow(task.id, ACQUIRED, task.version + 1, task.target, request.pid, request.ttl, end, since=since)
     answer = Response(
         200,
         promise,

@@ -50,7 +50,9 @@ class TaskRow(Struct, frozen=True, gc=False):
     """A task and its timers: `expires_at` exactly while acquired, `retry_at` exactly while pending.
 
     `last_pid` is who suspended or released it last: it may have kept the frames warm. `since`
-    is when it came into its state.
+    is when it came into its state; while acquired, when it was last waiting to be run: the instant from which it was
+    queued, and from the first heartbeat on the last one. So a task that a worker takes up and gives back unrun, as it
+    lacks the function, has waited all the while.
     """
 
     id: str

@@ -107,13 +107,15 @@ def resume(view: View, rules: Rules, awaiter: str, awaited: str, now: int, effec
         effects.append(replace(task, resumes=(*task.resumes, awaited)))
 
 
-def enter_pending(rules: Rules, task: TaskRow, promise: Promise, at: int, effects: list[Effect]) -> None:
-    """The task becomes pending at instant `at` and is offered at once.
+def enter_pending(
+    rules: Rules, task: TaskRow, promise: Promise, at: int, effects: list[Effect], since: int | None = None
+) -> None:
+    """The task becomes pending at instant `at` and is offered at once; it has waited `since` then, or from now on.
 
     A timer with a target is never offered: its deadline comes first (protocol 9.6).
     """
     tags = promise.tags
-    pending = replace(task, state=PENDING, pid=None, ttl=None, expires_at=None, retry_at=at, since=at)
+    pending = replace(task, state=PENDING, pid=None, ttl=None, expires_at=None, retry_at=at, since=at if since is None else since)
     if TIMER in tags and tags[TIMER] == "true":
         effects.append(replace(pending, retry_at=promise.timeout_at))
     else:

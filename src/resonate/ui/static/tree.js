@@ -51,6 +51,7 @@ export class Tree {
       if (row.parent >= 0) {
         const parent = rows[row.parent];
         parent.children += 1;
+        parent.last = Math.max(parent.last ?? 0, row.settled ?? row.created);
         if (row.kind === "retry") parent.pauses.push([row.created, row.settled ?? Math.min(now, row.deadline)]);
         else if (parent.group) parent.first ??= row.begin;
       }
@@ -152,7 +153,7 @@ export class Tree {
   bars(row) {
     const end = row.settled ?? this.now;
     if (row.kind === "retry") return [this.bar(row.created, end, "pause", "pause before the next attempt")];
-    if (row.state === "queued" && !row.attempts) return [this.bar(row.created, end, "queue", "waits for a worker")];
+    if (row.state === "queued" && !row.attempts && !row.last) return [this.bar(row.created, end, "queue", "waits for a worker")];
     const failed = row.attempts ? row.attempts.filter(([, from, to, error]) => from && to && error && to < end).map(([number, from, to, error]) => [number, from, to, error])
       : row.pauses.map(([from], index) => [index + 1, index ? row.pauses[index - 1][1] : row.started ?? row.created, from, "failed"]);
     const found = [];
@@ -173,7 +174,11 @@ export class Tree {
       found.push(this.bar(begin, Math.min(again, end), "pause", "pause before the next attempt"));
       begin = Math.min(again, end);
     }
-    if (begin < end || !found.length || row.settled) found.push(this.bar(begin, end, kebab(row.state), failed.length ? `attempt ${failed.at(-1)[0] + 1}: ${row.state}` : row.state));
+    if (row.state === "queued") { // it has run before, and is in the queue again
+      const back = Math.min(end, Math.max(begin, row.last ?? begin));
+      if (back > begin) found.push(this.bar(begin, back, "waiting", "ran and waited"));
+      found.push(this.bar(back, end, "queue", "waits for a worker to go on"));
+    } else if (begin < end || !found.length || row.settled) found.push(this.bar(begin, end, kebab(row.state), failed.length ? `attempt ${failed.at(-1)[0] + 1}: ${row.state}` : row.state));
     return found;
   }
 
