@@ -754,6 +754,37 @@ def test_a_signal_while_a_reload_drains_is_the_first_one(start: Start, run: Run,
     assert run("show", "s", "--json").data["output"] == "done"
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("home", ["file"], indirect=True)
+def test_a_worker_ends_with_whoever_reloads_it(start: Start) -> None:
+    process = start("shop", "--reload")
+
+    process.kill()
+
+    said = process.communicate(timeout=20)[1]  # to its end: nobody has the pipe open any more
+    assert "ending: running steps" in said
+
+
+def test_a_module_that_cannot_be_imported_shows_its_own_lines(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("def x(:\n")
+    (tmp_path / "raises.py").write_text("import json\n\njson.loads('[')\n")
+    (tmp_path / "lacks.py").write_text("import no_such_module\n")
+    said = []
+    for name in ("broken", "raises", "lacks"):
+        arguments = [sys.executable, "-m", "resonate.cli", "worker", name, "--url", "sqlite:///app.db"]
+        said.append(subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, check=False))
+
+    assert [one.returncode for one in said] == [1, 1, 1]
+    lines = said[0].stderr.splitlines()
+    assert lines[0] == f'  File "{tmp_path}/broken.py", line 1'
+    assert lines[1:4] == ["    def x(:", "          ^", "SyntaxError: invalid syntax"]
+    assert lines[4:] == [f"resonate: this came of importing 'broken' from {tmp_path}, so nothing is served"]
+    assert said[1].stderr.splitlines()[1] == f'  File "{tmp_path}/raises.py", line 3, in <module>'
+    assert "JSONDecodeError: Expecting value" in said[1].stderr
+    assert "ModuleNotFoundError: No module named 'no_such_module'" in said[2].stderr
+    assert "importlib" not in said[2].stderr
+
+
 def test_what_is_reloaded_may_lie_below_a_hidden_directory(tmp_path: Path) -> None:
     program = tmp_path / ".worktrees" / "shop"
     (program / ".venv").mkdir(parents=True)

@@ -182,6 +182,7 @@ def test_what_was_cancelled_and_what_timed_out_say_so(client: Resonate) -> None:
 
     assert client.get("c").status().state == "cancelled"
     assert client.get("t").status().state == "timed out"
+    assert [call.state for call in client.get("t").tree().calls] == ["timed out"]  # its sleep, which was cut
 
 
 def test_a_promise_that_is_nobodys_to_run_is_pending(client: Resonate) -> None:

@@ -51,7 +51,7 @@ def test_a_port_that_is_taken_is_an_error_that_names_it() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
 
-        with pytest.raises(UsageError, match=rf"cannot listen on 127\.0\.0\.1 port {port}: Address already in use"):
+        with pytest.raises(UsageError, match=rf"127\.0\.0\.1 port {port}: Address already in use.* --server-port, in "):
             Server(service(), None, Listening(port=port))
 
 

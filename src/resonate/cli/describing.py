@@ -26,7 +26,7 @@ names.
 | exit code | |
 |---|---|
 | 0 | done |
-| 1 | failed; `doctor`: something needs to be done |
+| 1 | failed; `doctor`: something needs to be done; `worker`: its module cannot be imported |
 | 2 | the command line makes no sense, or asks for what cannot be; nothing was changed |
 | 3 | there is nothing of that id |
 | 4 | it exists, and its state does not allow that; nothing was changed |

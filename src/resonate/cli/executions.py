@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from functools import partial
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 from uuid import uuid4
 
 import msgspec
@@ -19,9 +19,6 @@ from resonate.inspection.commands import command, quoted
 from resonate.inspection.steering import flat
 from resonate.protocol.records import DELAY, PENDING
 from resonate.protocol.requests import PromiseGet
-
-INTERRUPTED: Final = 130
-"""Exit code of a command that Ctrl-C ended, as shells have it."""
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="Of the execution")]
 
@@ -63,7 +60,8 @@ def list_executions(
             return True
         now = home.now()
         rows = [_row(call, now) for call in page.items]
-        output.table(("ID", "FUNCTION", "STATE", "BEGUN", "TOOK", "GROUP"), rows, "no executions")
+        heads = ("ID", "FUNCTION", "STATE", "BEGUN", "TOOK", "GROUP")
+        output.table(heads, rows, "no executions", cut=("FUNCTION", "GROUP"))
         if page.cursor is not None:
             output.say(f"more: --cursor {quoted(page.cursor)}")
         return True
@@ -207,7 +205,7 @@ def invoke(
         _follow(home, id)
     except KeyboardInterrupt:
         output.say(f"\n{id} goes on; its result: {command('show', id)}", err=True)
-        raise typer.Exit(INTERRUPTED) from None
+        raise typer.Exit(output.INTERRUPTED) from None
     call = home.inspector.execution(id)
     if home.json:
         output.data(call)

@@ -25,6 +25,7 @@ from resonate.errors import (
     UsageError,
 )
 from resonate.inspection import Inspector, Refusal, Scheduling, Steering
+from resonate.protocol import shapes
 from resonate.protocol.requests import Request, Response
 from resonate.resonate import Resonate
 from resonate.storage.sqlite.location import absent
@@ -130,7 +131,9 @@ class Home:
         """
         (answer,) = self.send(request)
         if answer.status == 404:
-            raise ResonateStoreError(answer.error or "not found", 40400)
+            kind, _ = shapes.WRITERS[type(request)]
+            id = getattr(request, "id", None) or getattr(request, "awaited", "")
+            raise ResonateStoreError(f"The specified {kind.partition('.')[0]} was not found: {id}", 40400)
         if answer.status >= 300:
             raise Refusal(answer.error or _UNEXPLAINED.get(answer.status, f"refused with status {answer.status}"))
         return answer
@@ -183,7 +186,8 @@ def fail(error: Exception, who: str = "resonate") -> NoReturn:
     """Say what happened, and end."""
     text = error.mesg if isinstance(error, ResonateError) else str(error)
     if ends(error) == UNKNOWN:
-        text += _THERE_IS["schedule" if "schedule" in text else "task" if "task" in text else "promise"]
+        noun = text.removeprefix("The specified ").partition(" ")[0]
+        text += _THERE_IS.get(noun, _THERE_IS["promise"])
     say(f"{who}: {text}", err=True)
     raise typer.Exit(ends(error))
 

@@ -69,7 +69,7 @@ def bring(
     except NotSupported:
         raise
     except UsageError as error:
-        raise Refusal(error.mesg) from None
+        raise Refusal(f"{error.mesg}: {command('purge', tree.root)}") from None
     open = [task for task in tree.tasks if task.state not in (FULFILLED, HALTED)]
     if home.json:
         output.data({"root": tree.root, "promises": len(tree.promises), "offered": len(open)})
@@ -77,7 +77,10 @@ def bring(
     output.say(f"{tree.root}: {_count(tree)} stored")
     if open:
         groups = sorted({group for promise in tree.promises if (group := group_of(promise)) is not None})
-        output.say(f"{len(open)} of its functions wait for workers of {', '.join(groups)}: {command('why', tree.root)}")
+        waits = "waits" if len(open) == 1 else "wait"
+        output.say(
+            f"{len(open)} of its functions {waits} for workers of {', '.join(groups)}: {command('why', tree.root)}"
+        )
     age = home.now() - (tree.promises[0].settled_at or home.now())
     if age > KEPT:
         output.say(

@@ -32,6 +32,12 @@ _COLOURS: Final = {
 NARROW: Final = 6
 """Characters of a column at least, however narrow the terminal."""
 
+LONG: Final = 60
+"""Characters of the first column at most; longer texts run over in their rows."""
+
+INTERRUPTED: Final = 130
+"""Exit code of a command that Ctrl-C ended, as shells have it."""
+
 SOON: Final = 0.5
 """Seconds after which long work shows how far it is."""
 
@@ -81,35 +87,43 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]], empty: str) -> None:
-    """Print columns. On a terminal that is too narrow the later ones are cut, but never ids, which come first."""
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]], empty: str, cut: Sequence[str] = ()) -> None:
+    """Print columns; in a terminal that is too narrow some of them are cut, or the last ones left out.
+
+    Ids come first and are never cut, so that they can be copied: one longer than most runs over, in its row alone.
+
+    Args:
+        cut: heads of the columns that still say something when they are cut.
+    """
     if not rows:
         typer.echo(empty)
         return
     lines = [list(heads), *([cell.bare if isinstance(cell, Coloured) else clean(cell) for cell in row] for row in rows)]
-    widths = _fitting([max(len(line[column]) for line in lines) for column in range(len(heads))])
-    typer.echo("  ".join(head[:width].ljust(width) for head, width in zip(heads, widths, strict=True)).rstrip())
-    for row, plain in zip(rows, lines[1:], strict=True):
-        cells = []
-        for cell, bare, width in zip(row, plain, widths, strict=True):
-            cut = bare if len(bare) <= width else f"{bare[: width - 1]}…"
-            shown = cell if isinstance(cell, Coloured) and cut == bare else cut
-            cells.append(shown + " " * (width - len(cut)))
+    widths = _fitting(
+        [[len(cell) for cell in column] for column in zip(*lines, strict=True)], list(map(heads.index, cut))
+    )
+    for row, plain in zip([heads, *rows], lines, strict=True):
+        cells: list[str] = []
+        for cell, bare, width in zip(row, plain, widths, strict=False):  # those that are left out come last
+            text = bare if len(bare) <= width or not cells else f"{bare[: width - 1]}…"
+            shown = cell if isinstance(cell, Coloured) and text == bare else text
+            cells.append(shown + " " * (width - len(text)))
         typer.echo("  ".join(cells).rstrip())
 
 
-def _fitting(widths: list[int]) -> list[int]:
-    """Widths of columns for this terminal: the widest ones give way, but the first keeps its own."""
-    if not sys.stdout.isatty():
-        return widths
-    over = sum(widths) + 2 * (len(widths) - 1) - shutil.get_terminal_size((160, 24)).columns
-    while over > 0:
-        widest = max(range(1, len(widths)), key=widths.__getitem__)
-        if widths[widest] <= NARROW:
-            break
-        widths[widest] -= 1
-        over -= 1
-    return widths
+def _fitting(lengths: list[list[int]], cut: list[int]) -> list[int]:
+    """The widths of as many columns as there is room for, from the lengths of their texts."""
+    room = shutil.get_terminal_size((160, 24)).columns if sys.stdout.isatty() else sys.maxsize
+    first = [length for length in lengths[0] if length <= min(LONG, room // 2)]
+    wanted = [max(first, default=0), *map(max, lengths[1:])]
+    while True:
+        widths, over = wanted.copy(), sum(wanted) + 2 * (len(wanted) - 1) - room
+        while over > 0 and (wide := [column for column in cut if column < len(widths) and widths[column] > NARROW]):
+            widths[max(wide, key=widths.__getitem__)] -= 1
+            over -= 1
+        if over <= 0 or len(wanted) <= 2:
+            return widths
+        wanted.pop()
 
 
 def tree(call: Call, now: int) -> None:
@@ -208,7 +222,7 @@ def busy(what: str) -> Iterator[None]:
 
 
 def watch(draw: Callable[[], bool], on: bool, seconds: float = 1.0) -> None:
-    """Draw once, or again and again until nothing more will change.
+    """Draw once, or again and again until nothing more will change or Ctrl-C ends it.
 
     On a terminal each picture is written over the last one; in a pipe it follows it.
 
@@ -233,7 +247,7 @@ def watch(draw: Callable[[], bool], on: bool, seconds: float = 1.0) -> None:
             if not sys.stdout.isatty():
                 typer.echo(f"-- {datetime.now(UTC):%H:%M:%S} UTC")
     except KeyboardInterrupt:
-        return
+        raise typer.Exit(INTERRUPTED) from None
 
 
 class _Canvas(io.StringIO):

@@ -14,8 +14,9 @@ from resonate.errors import UsageError
 from resonate.inspection import Refusal
 from resonate.inspection.commands import command
 from resonate.protocol import shapes, validation
+from resonate.protocol.cron import check as mistake
 from resonate.protocol.pauses import is_paused
-from resonate.protocol.records import PromiseState, Schedule, TaskState
+from resonate.protocol.records import TARGET, PromiseState, Schedule, TaskState, Value
 from resonate.protocol.requests import (
     PromiseCreate,
     PromiseGet,
@@ -40,6 +41,7 @@ from resonate.protocol.requests import (
     TaskRelease,
     TaskSearch,
 )
+from resonate.values.calls import encode_call
 
 promises = typer.Typer(help="Promises: the records behind every call.", no_args_is_help=True)
 tasks = typer.Typer(help="Tasks: the right to run a function, leased to one worker.", no_args_is_help=True)
@@ -311,7 +313,13 @@ def get_schedule(home: Home, id: Id) -> None:
     _print(home, ScheduleGet(id))
 
 
-@schedules.command("create")
+_CREATE: Final = (
+    "schedules create nightly --cron '0 3 * * *' --promise-id 'nightly.{{.timestamp}}' --promise-timeout 1h",
+    "--func backup --arg photos",
+)
+
+
+@schedules.command("create", epilog="\b\nExamples:\n" + "".join(f"  $ resonate {' '.join(_CREATE)}"))
 @at_home
 def create_schedule(
     home: Home,
@@ -320,11 +328,33 @@ def create_schedule(
     promise_id: Annotated[str, typer.Option(help="Template of the ids: backup.{{.timestamp}}")],
     promise_timeout: Annotated[str, typer.Option(help="Deadline of each, from its beginning: 1h")],
     promise_param: Annotated[str | None, typer.Option(help="JSON", show_default=False)] = None,
-    promise_tags: Annotated[str | None, typer.Option(help="JSON object of texts", show_default=False)] = None,
+    promise_tags: Annotated[
+        str | None,
+        typer.Option(help="JSON object of texts; resonate:target unless there is --func", show_default=False),
+    ] = None,
+    func: Annotated[str | None, typer.Option("--func", "-f", help="Name of the function that it begins")] = None,
+    arg: Annotated[list[str] | None, typer.Option("--arg", help="An argument; may be given several times")] = None,
+    target: Annotated[str, typer.Option(help="With --func: group or address of the workers")] = "default",
 ) -> None:
-    """Create a schedule: at each of its instants a promise is created."""
+    """Create a schedule: at each of its instants an execution begins.
+
+    What it begins is named with --func, or as the official command does it: by --promise-param and --promise-tags.
+    """
     milliseconds = int(reading.duration(promise_timeout) * 1000)
     param, tags = reading.payload(promise_param, "--promise-param"), reading.texts(promise_tags, "--promise-tags")
+    if func is not None:
+        if promise_param is not None:
+            raise UsageError("--promise-param is a whole call, and so is what --func names: leave one of them out")
+        data, headers = encode_call(func, [reading.argument(text) for text in arg or []], {}, 1)
+        param = Value(headers, data)
+        tags.setdefault(TARGET, target if "://" in target else f"poll://any@{target}")
+    elif arg:
+        raise UsageError("--arg is of a function: name it with --func")
+    if TARGET not in tags and mistake(cron) is None:
+        raise UsageError(
+            "what is it to begin? Name a function with --func NAME, or give --promise-param and --promise-tags "
+            f"""'{{"{TARGET}": "poll://any@default"}}'"""
+        )
     _print(home, ScheduleCreate(id, cron, promise_id, milliseconds, param, tags))
 
 
@@ -391,7 +421,7 @@ def list_schedules(home: Home, limit: Limit = 100) -> None:
         output.data([_schedule(one) for one in found])
         return
     rows = [(one.id, one.cron, _next(one), output.at(one.last_run_at), one.promise_id) for one in found]
-    output.table(("ID", "CRON (UTC)", "NEXT", "LAST", "BEGINS"), rows, "no schedules")
+    output.table(("ID", "CRON (UTC)", "NEXT", "LAST", "BEGINS"), rows, "no schedules", cut=("BEGINS",))
 
 
 def _next(schedule: Schedule) -> str:

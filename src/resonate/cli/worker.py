@@ -10,22 +10,35 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import FrameType, ModuleType
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NoReturn
 
 import typer
 
 from resonate.cli import logs
-from resonate.cli.home import fail
+from resonate.cli.home import FAILED, fail
+from resonate.cli.output import say
 from resonate.errors import ResonateError, UsageError
 from resonate.resonate import Resonate
 from resonate.urls import shown
 
 LOOKS: Final = 0.5
 """Seconds between two looks for changed files."""
+
+RELOADER: Final = "RESONATE_RELOADER"
+"""Names, to a worker that is started anew at changes, the pipe that ends with whoever does so."""
+
+_IMPORTING: Final = (
+    __file__,
+    importlib.__file__,
+    "<frozen importlib._bootstrap>",
+    "<frozen importlib._bootstrap_external>",
+)
+"""Whose frames lie between the command and a module that it imports."""
 
 _LOG: Final = logging.getLogger("resonate.worker")
 
@@ -66,6 +79,7 @@ def worker(
         os.environ["RESONATE_MAX_CONCURRENT"] = str(concurrency)
     if reload:
         raise typer.Exit(_reloading([argument for argument in sys.argv[1:] if argument != "--reload"]))
+    _end_with(os.environ.pop(RELOADER, ""))
     logs.set_up(logging.INFO, log_format)
     try:
         client = find(target)
@@ -123,10 +137,23 @@ def _imported(name: str) -> ModuleType:
         raise UsageError(f"{name!r} is no module: write its name from the working directory, or its file")
     try:
         return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
-            raise UsageError(f"there is no module {name!r} in {os.getcwd()} or among what is installed") from None
+    except ResonateError:
         raise
+    except Exception as error:
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing is not None and (name == missing or name.startswith(f"{missing}.")):
+            raise UsageError(f"there is no module {name!r} in {os.getcwd()} or among what is installed") from None
+        _not_imported(name, error)
+
+
+def _not_imported(name: str, error: Exception) -> NoReturn:
+    """Say what the module's own code did: the frames before it are the command's, and of no use to whoever wrote it."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_frame.f_code.co_filename in _IMPORTING:
+        frame = frame.tb_next
+    say("".join(traceback.format_exception(type(error), error, frame)).rstrip(), err=True)
+    say(f"resonate: this came of importing {name!r} from {os.getcwd()}, so nothing is served", err=True)
+    raise typer.Exit(FAILED)
 
 
 def _check(client: Resonate, url: str | None, group: str | None) -> None:
@@ -213,7 +240,8 @@ def _reloading(arguments: list[str]) -> int:
     """Run the command as a process of its own, and a new one whenever a file below the working directory changes."""
     told: list[int] = []
     draining = False
-    process = _started(arguments)
+    read, _write = os.pipe()  # nothing is ever written: it ends with this process, however that does
+    process = _started(arguments, read)
 
     def end(number: int, frame: FrameType | None) -> None:
         told.append(number)
@@ -238,16 +266,33 @@ def _reloading(arguments: list[str]) -> int:
         process.wait()
         draining = False
         if not told:
-            process = _started(arguments)
+            process = _started(arguments, read)
             if told:  # in between
                 process.send_signal(signal.SIGTERM)
     code = process.wait()
     return code if code >= 0 else 128 - code
 
 
-def _started(arguments: list[str]) -> subprocess.Popen[bytes]:
+def _started(arguments: list[str], pipe: int) -> subprocess.Popen[bytes]:
     """The command as a process, in a group of its own: a terminal's Ctrl-C reaches it once, through us."""
-    return subprocess.Popen([sys.executable, "-m", "resonate.cli", *arguments], process_group=0)
+    return subprocess.Popen(
+        [sys.executable, "-m", "resonate.cli", *arguments],
+        process_group=0,
+        pass_fds=(pipe,),
+        env={**os.environ, RELOADER: str(pipe)},
+    )
+
+
+def _end_with(pipe: str) -> None:
+    """End this process, as SIGTERM does, once the one that has the other end of the pipe is gone."""
+    if not pipe:
+        return
+
+    def watch() -> None:
+        os.read(int(pipe), 1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="resonate-reloader", daemon=True).start()
 
 
 def _files(directory: Path) -> dict[Path, int]:

@@ -402,11 +402,18 @@ def _grown(call: Call, below: dict[str, list[Call]], now: int) -> Call:
             waiting += missing
             continue
         waiting.pop()
-        ordered = sorted((done[child.id] for child in children), key=_place)
+        ordered = sorted((_cut(done[child.id], top) for child in children), key=_place)
         retries = any(child.kind == "retry" and not child.settled for child in ordered) or (top.again_at or 0) > now
         state = "retrying" if retries and not top.settled and top.state != "halted" else top.state
         done[top.id] = replace(top, calls=tuple(ordered), state=state, started_at=_started(top, ordered))
     return done[call.id]
+
+
+def _cut(call: Call, above: Call) -> Call:
+    """`call`; if it is a pause that the deadline of its caller ended, before its time, it has timed out with that."""
+    if above.state != "timed out" or call.state != "succeeded" or call.kind not in ("sleep", "retry"):
+        return call
+    return replace(call, state="timed out") if call.settled_at == above.settled_at else call
 
 
 def _started(call: Call, below: Sequence[Call]) -> int | None:

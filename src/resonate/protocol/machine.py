@@ -401,7 +401,7 @@ def _held(view: View, request: TaskRelease | TaskFulfill | TaskSuspend | TaskFen
 
 def _acquire(view: View, task: TaskRow, promise: Promise, request: TaskAcquire | TaskCreate, now: int) -> Step:
     end = later(now, request.ttl)
-    since = now if task.since is None else min(now, task.since)  # an offer taken before its delay is over has not waited
+    since = now if task.since is None else min(now, task.since)  # before its delay is over it has not waited
     held = TaskRow(task.id, ACQUIRED, task.version + 1, task.target, request.pid, request.ttl, end, since=since)
     answer = Response(
         200,

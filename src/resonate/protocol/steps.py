@@ -114,8 +114,8 @@ def enter_pending(
 
     A timer with a target is never offered: its deadline comes first (protocol 9.6).
     """
-    tags = promise.tags
-    pending = replace(task, state=PENDING, pid=None, ttl=None, expires_at=None, retry_at=at, since=at if since is None else since)
+    tags, since = promise.tags, at if since is None else since
+    pending = replace(task, state=PENDING, pid=None, ttl=None, expires_at=None, retry_at=at, since=since)
     if TIMER in tags and tags[TIMER] == "true":
         effects.append(replace(pending, retry_at=promise.timeout_at))
     else:

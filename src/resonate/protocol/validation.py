@@ -319,8 +319,8 @@ def _schedule_create(request: ScheduleCreate, strict: bool) -> Problem:
         or _filled("promiseId", request.promise_id)
         or _at_least("promiseTimeout", 0, request.promise_timeout)
         or _id("promiseId, expanded,", expand(request.promise_id, request.id, _LATEST))
-        or _schedule_tags(request.promise_tags, strict)
         or _cron(request.cron)
+        or _schedule_tags(request.promise_tags, strict)
     )
 
 

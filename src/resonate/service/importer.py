@@ -41,6 +41,5 @@ def _exists(root: str, taken: list[str]) -> str:
     more = f" and {len(taken) - SHOWN} more" if len(taken) > SHOWN else ""
     return (
         f"{root} cannot be imported: {', '.join(taken[:SHOWN])}{more} exist{'s' if len(taken) == 1 else ''} here "
-        "already, and nothing was changed. If what is here is finished and not needed any more, purge it first: "
-        f"resonate purge {root}"
+        "already, and nothing was changed. If what is here is finished and not needed any more, purge it first"
     )
