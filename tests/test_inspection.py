@@ -646,6 +646,17 @@ def test_groups_show_what_is_open_and_who_has_it(client: Resonate) -> None:
     assert groups["nobody"].oldest is not None
 
 
+def test_a_long_text_does_not_set_a_failure_apart(client: Resonate) -> None:
+    for number, length in enumerate((10, 10_000)):
+        with pytest.raises(LookupError):
+            client.options(retry_policy=Never()).run(f"f-{number}", fails, "x" * length)
+
+    (group,) = client._core.inspector().failures()
+
+    assert group.ids == ("f-1", "f-0")
+    assert group.place.endswith(" in fails")
+
+
 def test_what_failed_alike_is_counted_together(client: Resonate) -> None:
     caller = client.options(retry_policy=Never())
     for number in range(3):

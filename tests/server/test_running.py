@@ -51,7 +51,7 @@ def test_a_port_that_is_taken_is_an_error_that_names_it() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
 
-        with pytest.raises(UsageError, match=rf"127\.0\.0\.1 port {port}: Address already in use.* --server-port, in "):
+        with pytest.raises(UsageError, match=rf"127\.0\.0\.1 port {port}: Address already in use.* --server-port or "):
             Server(service(), None, Listening(port=port))
 
 
@@ -59,7 +59,7 @@ def test_a_metrics_port_that_is_taken_frees_the_first_port_again() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
 
-        with pytest.raises(UsageError, match=f"port {port}"):
+        with pytest.raises(UsageError, match=f"port {port}.* --observability-metrics-port or "):
             Server(service(), None, Listening(port=0, metrics_port=port))
 
 

@@ -71,7 +71,7 @@ class Server:
         _check_certificate(self.listening)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sockets: list[socket.socket] = []
-        self._socket = self._bind(self.listening.port, "choose another with --server-port, in the settings server.port")
+        self._socket = self._bind(self.listening.port, "choose another with --server-port or server.port")
         self.port: int = self._socket.getsockname()[1]
         self.metrics_port: int | None = None
         self._main = _Uvicorn(self._config(self.app, tls=True), self.app.drain)
@@ -79,7 +79,7 @@ class Server:
         if self._metrics is not None and self.listening.metrics_port is not None:
             self._second_socket = self._bind(
                 self.listening.metrics_port,
-                "choose another with --observability-metrics-port, in the settings observability.metrics_port; 0 is none",
+                "choose another with --observability-metrics-port or observability.metrics_port (0 is none)",
             )
             self.metrics_port = self._second_socket.getsockname()[1]
             self._second = _Uvicorn(self._config(self._metrics.app(), tls=False), lambda: None)

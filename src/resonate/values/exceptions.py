@@ -22,6 +22,9 @@ Join = Callable[[Any, Any], Any]
 STACK_LIMIT: Final = 10_000
 """Characters of a traceback that are kept, its end: an error that passes many calls must not grow for ever."""
 
+SAID_LIMIT: Final = 4_000
+"""Characters of the message in a traceback: kept whole beside it, it must not take the place of the frames."""
+
 CAUSES: Final = 8
 """Causes of causes that are kept."""
 
@@ -98,7 +101,10 @@ def stack_of(error: BaseException) -> str:
     if earlier and not here:
         text = str(earlier)
     else:
-        text = f"{earlier}{_TITLE}{here}{type(error).__name__}: {message_of(error)}\n"
+        said = message_of(error)
+        if len(said) > SAID_LIMIT:
+            said = f"{said[:SAID_LIMIT]} ..."
+        text = f"{earlier}{_TITLE}{here}{type(error).__name__}: {said}\n"
     return text if len(text) <= STACK_LIMIT else "... " + text[-STACK_LIMIT:]
 
 
