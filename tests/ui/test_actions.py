@@ -158,7 +158,7 @@ def test_failures_are_begun_again_together_and_only_once(page: Page, world: Worl
     card = page.get_by_role("region", name="decline: ValueError")
     expect(card).to_contain_text("filled.py:")
 
-    card.get_by_role("button", name="Retry all").click()
+    card.get_by_role("button", name="Begin all again").click()
     confirm(page, "Begin again")
 
     result(page, "3 executions are begun again")
@@ -169,6 +169,8 @@ def test_failures_are_begun_again_together_and_only_once(page: Page, world: Worl
     page.get_by_role("button", name="Begin again").click()
     confirm(page, "Begin it again")
     result(page, "payment-0.again-1 is begun")
+    page.locator("#toasts").get_by_role("link", name="payment-0.again-1").click()
+    expect(page.locator(".crumbs span.id")).to_have_text("payment-0.again-1")
     assert len(client._core.inspector().executions(prefix="payment-0").items) == 2
 
 
@@ -180,7 +182,7 @@ def test_more_failures_than_one_request_begins_are_begun_again(page: Page) -> No
                 client.options(retry_policy=Never()).run(f"lost-{number}", decline, "4000")
         visit(page, server, "failures")
 
-        page.get_by_role("button", name="Retry all").click()
+        page.get_by_role("button", name="Begin all again").click()
         confirm(page, "Begin again")
 
         result(page, "60 executions are begun again")

@@ -76,6 +76,18 @@ def test_nothing_that_is_stored_becomes_markup(page: Page) -> None:
         assert page.locator("a[href^='javascript']").count() == 0
 
 
+def test_an_id_is_seen_as_it_is(page: Page) -> None:
+    with of_its_own(page) as (server, client):
+        for id in ("pay-\u202e0001", " ", "👩\u200d💻"):
+            client.options(target="nobody").begin_rpc(id, "lost")
+
+        visit(page, server, "executions")
+
+        expect(page.locator("[data-row] .id")).to_have_text(["👩\u200d💻", '" "', "pay-\\u202e0001"])
+        page.locator("[data-row]").last.click()
+        expect(page.locator(".crumbs span.id")).to_have_text("pay-\\u202e0001")
+
+
 def test_what_a_page_did_not_bring_cannot_run(browser: Browser) -> None:
     """The policy holds: markup, inline code, evaluated code and other hosts are refused by the browser."""
     with serving(settings=Settings(ui="full")) as server:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from resonate import Resonate
+from resonate import Context, Resonate
 from resonate.protocol.records import ORIGIN, PARENT, TARGET
 from resonate.protocol.requests import PromiseCreate, PromiseSettle, TaskCreate, TaskHalt, TaskRelease
-from resonate.server.auth import Authenticator, BearerToken, Identity
+from resonate.server.auth import Authenticator, BasicUser, BearerToken, Identity
 from resonate.server.base import Listening, Settings
 from resonate.server.running import Server
 from tests.server.serving import serving
@@ -36,6 +37,14 @@ SCREENS = (
 )
 
 World = tuple[Server, Resonate]
+
+
+def asks(ctx: Context) -> Generator[Any, Any, Any]:
+    return (yield (yield ctx.promise()))
+
+
+def other(ctx: Context) -> Generator[Any, Any, Any]:
+    return (yield ctx.sleep(3_600))
 
 
 @pytest.fixture(scope="module")
@@ -379,6 +388,67 @@ def test_a_server_that_goes_is_missed_and_found_again(browser: Browser) -> None:
         expect(page.locator("[data-row]").filter(has_text="after")).to_be_visible()
         told(page, "live")
         page.close()
+
+
+def test_a_screen_that_is_first_asked_for_while_the_server_is_down_comes_by_itself(browser: Browser) -> None:
+    with serving(settings=Settings(ui="full")) as server, Resonate(url=server.url) as client:
+        port = server.port
+        client.promises.create("by-hand", 10**14)
+        page = browser.new_page()
+        visit(page, server, "execution/by-hand")
+        told(page, "live")
+        page.locator(".summary").get_by_role("button", name="Cancel").click()
+    told(page, "reconnecting")
+    page.get_by_role("button", name="Cancel this execution").click()
+    said = page.get_by_role("dialog").get_by_role("alert")
+    expect(said).to_contain_text("out of reach, so this may have happened or not")
+    page.get_by_role("button", name="Back").click()
+    page.get_by_role("link", name="Workers").click()
+    expect(page.get_by_role("alert")).to_contain_text("The server is out of reach. It is asked again until it answers.")
+
+    with serving(settings=Settings(ui="full"), listening=Listening(port=port)):
+        expect(page.get_by_role("heading", name="Workers", exact=True)).to_be_visible()
+        told(page, "live")
+        page.close()
+
+
+def test_a_user_whose_name_has_a_dot_signs_in(browser: Browser) -> None:
+    auth = Authenticator(users=[BasicUser("ada.lovelace", "a.b:c", Identity("ada", "admin"))])
+    with serving(settings=Settings(auth=auth, ui="full")) as server:
+        page = browser.new_page()
+        page.goto(f"{server.url}/ui/")
+        page.get_by_label("Token").fill("töken€")
+        page.get_by_role("button", name="Sign in").click()
+        page.get_by_label("That is no token").fill("ada.lovelace:a.b:c")
+        page.get_by_role("button", name="Sign in").click()
+        expect(page.get_by_role("heading", name="No executions yet")).to_be_visible()
+        page.close()
+
+
+def test_why_an_execution_is_halted_is_said_once_in_its_own_lines(page: Page) -> None:
+    with of_its_own(page) as (server, client):
+        client.register(asks)
+        client.begin_run("halts", asks)
+        until(lambda: client.get("halts").tree().state == "waiting")
+        client.stop()
+        with Resonate(url=server.url, log_level="CRITICAL") as changed:
+            changed.register(other, name="asks")
+            changed.promises.resolve("halts:1")
+            until(lambda: changed.get("halts").tree().state == "halted")
+
+        visit(page, server, "execution/halts")
+
+        banner = page.get_by_role("region", name="Why it waits")
+        expect(banner).to_contain_text("is halted: ")
+        assert banner.locator("p").first.inner_text().count("\n") > 1
+        expect(page.locator(".summary .error-line")).to_have_count(0)
+
+
+def test_a_step_of_one_is_said_without_a_number(page: Page) -> None:
+    with of_its_own(page) as (server, client):
+        client.options(target="nobody").schedule("often", "charge", "*/1 * * * *")
+
+        expect(visit(page, server, "schedules").locator("dd").first).to_contain_text("every minute")
 
 
 def test_an_export_is_saved(page: Page, world: World) -> None:

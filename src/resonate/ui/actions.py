@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from resonate.errors import EncodeError
 from resonate.inspection import Inspector, Scheduling, Steering
@@ -26,6 +26,19 @@ AGAIN: Final = 100
 
 Body = Mapping[str, Any]
 
+
+class Done(NamedTuple):
+    """What came of an action.
+
+    Attributes:
+        text: says it.
+        begun: id of the execution that has been begun, with which the text begins; empty if none has, or several.
+    """
+
+    text: str
+    begun: str = ""
+
+
 _SETTLES: Final[Mapping[str, SettledState]] = {
     "resolve": "resolved",
     "reject": "rejected",
@@ -33,7 +46,7 @@ _SETTLES: Final[Mapping[str, SettledState]] = {
 }
 
 
-def act(action: str, send: Send, ask: Inspector, now: int, body: Body, payloads: Payloads) -> str:
+def act(action: str, send: Send, ask: Inspector, now: int, body: Body, payloads: Payloads) -> Done:
     """Carry out `action` and say what came of it.
 
     Args:
@@ -51,28 +64,28 @@ def act(action: str, send: Send, ask: Inspector, now: int, body: Body, payloads:
     return do(send, ask, now, body)
 
 
-def _cancel(send: Send, ask: Inspector, now: int, body: Body) -> str:
+def _cancel(send: Send, ask: Inspector, now: int, body: Body) -> Done:
     Steering(send, lambda: now).cancel(_id(body))
-    return f"{_id(body)} is cancelled"
+    return Done(f"{_id(body)} is cancelled")
 
 
-def _retry(send: Send, ask: Inspector, now: int, body: Body) -> str:
+def _retry(send: Send, ask: Inspector, now: int, body: Body) -> Done:
     count = Steering(send, lambda: now).retry(_id(body))
     attempts = "1 attempt" if count == 1 else f"{count} attempts"
-    return f"{attempts} of {_id(body)} {'begins' if count == 1 else 'begin'} now"
+    return Done(f"{attempts} of {_id(body)} {'begins' if count == 1 else 'begin'} now")
 
 
-def _resume(send: Send, ask: Inspector, now: int, body: Body) -> str:
+def _resume(send: Send, ask: Inspector, now: int, body: Body) -> Done:
     Steering(send, lambda: now).resume(_id(body))
-    return f"{_id(body)} goes on"
+    return Done(f"{_id(body)} goes on")
 
 
-def _settle(send: Send, now: int, body: Body, payloads: Payloads) -> str:
+def _settle(send: Send, now: int, body: Body, payloads: Payloads) -> Done:
     id, how = _id(body), body.get("how")
     if not isinstance(how, str) or how not in _SETTLES:
         raise Refused(400, "a promise is settled by resolve, reject or cancel")
     Steering(send, lambda: now).settle(id, _SETTLES[how], _value(how, body.get("value"), payloads))
-    return f"{id} is {'cancelled' if how == 'cancel' else how + ('d' if how[-1] == 'e' else 'ed')}"
+    return Done(f"{id} is {'cancelled' if how == 'cancel' else how + ('d' if how[-1] == 'e' else 'ed')}")
 
 
 def _value(how: str, text: Any, payloads: Payloads) -> Value:
@@ -87,7 +100,7 @@ def _value(how: str, text: Any, payloads: Payloads) -> Value:
         raise Refused(400, f"the value is no JSON ({error}); text goes in double quotes") from None
 
 
-def _again(send: Send, ask: Inspector, now: int, body: Body) -> str:
+def _again(send: Send, ask: Inspector, now: int, body: Body) -> Done:
     ids = body.get("ids")
     if not isinstance(ids, list) or not ids or not all(isinstance(id, str) for id in ids):
         raise Refused(400, "which ones? ids must be a list of texts")
@@ -102,7 +115,13 @@ def _again(send: Send, ask: Inspector, now: int, body: Body) -> str:
     for promise in found:
         assert promise is not None
         _ask(send, _copy(promise, successor(promise.id), now))
-    return f"{successor(ids[0])} is begun" if len(ids) == 1 else f"{len(ids)} executions are begun again"
+    if len(ids) > 1:
+        return Done(f"{len(ids)} executions are begun again")
+    return _begun(successor(ids[0]))
+
+
+def _begun(id: str) -> Done:
+    return Done(f"{id} is begun", id)
 
 
 def _copy(old: Promise, id: str, now: int) -> PromiseCreate:
@@ -111,23 +130,23 @@ def _copy(old: Promise, id: str, now: int) -> PromiseCreate:
     return PromiseCreate(id, now + max(old.timeout_at - old.created_at, 1_000), old.param, tags)
 
 
-def _run_now(send: Send, ask: Inspector, now: int, body: Body) -> str:
-    return f"{Scheduling(send, lambda: now).run_now(_id(body)).id} is begun"
+def _run_now(send: Send, ask: Inspector, now: int, body: Body) -> Done:
+    return _begun(Scheduling(send, lambda: now).run_now(_id(body)).id)
 
 
-def _pause(send: Send, ask: Inspector, now: int, body: Body) -> str:
+def _pause(send: Send, ask: Inspector, now: int, body: Body) -> Done:
     Scheduling(send, lambda: now).pause(_id(body))
-    return f"the schedule {_id(body)} is paused"
+    return Done(f"the schedule {_id(body)} is paused")
 
 
-def _unpause(send: Send, ask: Inspector, now: int, body: Body) -> str:
+def _unpause(send: Send, ask: Inspector, now: int, body: Body) -> Done:
     Scheduling(send, lambda: now).resume(_id(body))
-    return f"the schedule {_id(body)} goes on"
+    return Done(f"the schedule {_id(body)} goes on")
 
 
-def _unschedule(send: Send, ask: Inspector, now: int, body: Body) -> str:
+def _unschedule(send: Send, ask: Inspector, now: int, body: Body) -> Done:
     _ask(send, ScheduleDelete(_id(body)))
-    return f"the schedule {_id(body)} is deleted"
+    return Done(f"the schedule {_id(body)} is deleted")
 
 
 def _id(body: Body) -> str:
@@ -144,7 +163,7 @@ def _ask(send: Send, request: Request) -> Response:
     return answer
 
 
-_ACTIONS: Final[Mapping[str, Callable[[Send, Inspector, int, Body], str]]] = {
+_ACTIONS: Final[Mapping[str, Callable[[Send, Inspector, int, Body], Done]]] = {
     "cancel": _cancel,
     "retry": _retry,
     "resume": _resume,

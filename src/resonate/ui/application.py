@@ -25,7 +25,7 @@ from resonate.errors import ResonateError, ResonateStoreError, UsageError
 from resonate.inspection import Inspector, Refusal
 from resonate.ui import screens
 from resonate.ui.access import Access, Refused, Send
-from resonate.ui.actions import act
+from resonate.ui.actions import Done, act
 from resonate.ui.browsers import Guard
 from resonate.ui.decoding import Payloads, TextEncoder
 
@@ -249,12 +249,13 @@ class Dashboard(Starlette):
             self._check(request)
             send = self.access.enter(request.headers.get("authorization"))
             body = await _body(request)
-            text = await self._on_thread(lambda: self._carry_out(request.path_params["action"], send, body))
+            done = await self._on_thread(lambda: self._carry_out(request.path_params["action"], send, body))
         except Exception as error:
             return self._refusal(error)
-        return Response(_encode({"text": text}), headers=self._guards, media_type="application/json")
+        said = {"text": done.text} | ({"begun": done.begun} if done.begun else {})
+        return Response(_encode(said), headers=self._guards, media_type="application/json")
 
-    def _carry_out(self, action: str, send: Send, body: dict[str, Any]) -> str:
+    def _carry_out(self, action: str, send: Send, body: dict[str, Any]) -> Done:
         return act(action, send, Inspector(send, self.access.now), self.access.now(), body, self._payloads)
 
     def _check(self, request: Request) -> None:

@@ -1,12 +1,14 @@
 // Requests to the server; the token of whoever signed in lives as long as the tab.
 
 const base = new URL("api/", document.baseURI);
+const BASIC = /^[^:]+:.+$/; // user and password: no token has a colon
 
 export const session = {
   readOnly: false,
   decoder: "",
   get token() { return sessionStorage.getItem("resonate-token") ?? ""; },
   set token(value) { value ? sessionStorage.setItem("resonate-token", value) : sessionStorage.removeItem("resonate-token"); },
+  get sendable() { return BASIC.test(this.token) || !/[^\x00-\xff]/.test(this.token); }, // as a header takes it
 };
 
 export class Refused extends Error {
@@ -15,8 +17,8 @@ export class Refused extends Error {
 
 function headers(more = {}) {
   if (!session.token) return more;
-  const basic = /^[^.\s:]+:.+$/.test(session.token);
-  return { ...more, authorization: basic ? `Basic ${btoa(String.fromCharCode(...new TextEncoder().encode(session.token)))}` : `Bearer ${session.token}` };
+  if (!session.sendable) throw new Refused(401, "That is no token");
+  return { ...more, authorization: BASIC.test(session.token) ? `Basic ${btoa(String.fromCharCode(...new TextEncoder().encode(session.token)))}` : `Bearer ${session.token}` };
 }
 
 function address(path, query) {
@@ -37,7 +39,7 @@ async function reach(url, options) {
   try { return await fetch(url, options); }
   catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Refused(0, "The server is out of reach. It is asked again until it answers.");
+    throw new Refused(0, "The server is out of reach.");
   }
 }
 
@@ -51,10 +53,15 @@ export async function stream(path, query, signal) {
   return response.body.pipeThrough(new TextDecoderStream()).getReader();
 }
 
+// Do something; what came of it: a text, and the id of what has been begun, if anything has.
 export async function act(action, body) {
   const sent = headers({ "content-type": "application/json", "resonate-action": "1" });
-  const response = await reach(new URL(`act/${action}`, base), { method: "POST", headers: sent, body: JSON.stringify(body) });
-  return (await answer(response)).text;
+  try {
+    return await answer(await reach(new URL(`act/${action}`, base), { method: "POST", headers: sent, body: JSON.stringify(body) }));
+  } catch (error) {
+    if (error.status === 0) throw new Refused(0, "The server is out of reach, so this may have happened or not. See what has become of it before you do it again.");
+    throw error;
+  }
 }
 
 export async function download(path, query, name) {

@@ -1,17 +1,18 @@
 // The frame: which screen is shown, word of changes, signing in, light and dark, keys.
 import { get, session, Refused } from "./api.js";
-import { button, dialog, h } from "./dom.js";
+import { button, dialog, h, visible } from "./dom.js";
 import { execution } from "./execution.js";
 import { failures } from "./failures.js";
 import { groups } from "./groups.js";
 import { executions } from "./list.js";
-import { watch } from "./live.js";
+import { later, watch } from "./live.js";
 import { schedules } from "./schedules.js";
 
 const SCREENS = { executions, execution, groups, schedules, failures };
 const main = document.getElementById("main");
 const live = document.getElementById("live");
 let stop = new AbortController();
+let known = false; // what `about` tells
 let ahead = 0; // milliseconds that the server's clock is ahead of this one
 
 function clock() { return Date.now() + ahead; }
@@ -43,6 +44,17 @@ function status(state, text = "") {
   live.title = text || meaning;
 }
 
+// What holds for all screens; asked for once.
+async function about(signal) {
+  const found = await get("about", {}, signal);
+  session.readOnly = found.readOnly;
+  session.decoder = found.decoder ?? "";
+  const where = document.getElementById("where");
+  where.textContent = found.where + (found.readOnly ? " · read-only" : "");
+  where.title = where.textContent;
+  known = true;
+}
+
 async function show() {
   stop.abort();
   stop = new AbortController();
@@ -55,11 +67,12 @@ async function show() {
   }
   const waiting = setTimeout(() => main.replaceChildren(h("p", { class: "loading", role: "status" }, "Loading…")), main.childElementCount ? 300 : 0);
   const screen = SCREENS[name]({ query, signal, navigate, clock });
-  let drawn = false, busy = false, again = false;
+  let drawn = false, busy = false, again = false, problem = null;
   const refresh = async () => {
     if (busy) { again = true; return; }
     busy = true;
     try {
+      if (!known) await about(signal);
       const found = await get(screen.path, screen.query, signal);
       if (signal.aborted) return;
       if (found.now) ahead = found.now - Date.now();
@@ -70,7 +83,7 @@ async function show() {
         main.replaceChildren(screen.root);
         main.dataset.screen = hash;
         main.setAttribute("aria-busy", "false");
-        document.title = `${screen.title} · Resonate`;
+        document.title = `${visible(screen.title)} · Resonate`;
         scrollTo(0, 0);
         screen.shown?.();
       }
@@ -79,7 +92,8 @@ async function show() {
       if (signal.aborted || error.name === "AbortError") return;
       clearTimeout(waiting);
       if (error instanceof Refused && error.status === 401) { signIn(); return; }
-      if (!drawn) refused(error);
+      if (!drawn && problem?.message !== error.message) refused(error);
+      problem = error;
       if (!(error instanceof Refused)) throw error;
     } finally {
       busy = false;
@@ -87,6 +101,11 @@ async function show() {
     }
   };
   await refresh();
+  while (!drawn && !signal.aborted && passing(problem)) {
+    status("lost", problem.message);
+    await later(signal);
+    if (!signal.aborted) await refresh();
+  }
   if (signal.aborted) return clearTimeout(waiting);
   if (screen.tick) {
     const ticking = setInterval(() => { if (!document.hidden && drawn) screen.tick(); }, 1000);
@@ -96,10 +115,13 @@ async function show() {
   else if (drawn) watch(screen.path, screen.query, signal, refresh, (state, text) => { if (!signal.aborted) status(state, text); });
 }
 
+// Whether what keeps a screen from being shown may be over when it is asked for again.
+function passing(error) { return error instanceof Refused && (error.status === 0 || error.status >= 500); }
+
 function refused(error) {
   main.setAttribute("aria-busy", "false");
   const missing = error.status === 404;
-  main.replaceChildren(h("div", { class: "page" }, h("div", { class: "empty", role: "alert" }, h("h1", {}, missing ? "Not found" : "This cannot be shown"), h("p", {}, error.message),
+  main.replaceChildren(h("div", { class: "page" }, h("div", { class: "empty", role: "alert" }, h("h1", {}, missing ? "Not found" : "This cannot be shown"), h("p", {}, `${error.message}${passing(error) ? " It is asked again until it answers." : ""}`),
     h("div", { class: "buttons" }, !missing && button("Try again", show, "primary"), h("a", { href: "#/executions" }, "All executions")))));
 }
 
@@ -110,8 +132,8 @@ export function navigate(hash) {
 function signIn() {
   main.setAttribute("aria-busy", "false");
   main.replaceChildren(h("div", { class: "empty" }, h("h1", {}, "Sign in"), h("p", {}, "This server wants to know who you are."),
-    h("form", { class: "signin", onsubmit: (event) => { event.preventDefault(); session.token = new FormData(event.target).get("token").trim(); begin(); } },
-      h("label", { for: "token" }, session.token ? "That was not accepted. Another token, or user:password" : "Token, or user:password"),
+    h("form", { class: "signin", onsubmit: (event) => { event.preventDefault(); session.token = new FormData(event.target).get("token").trim(); show(); } },
+      h("label", { for: "token" }, !session.token ? "Token, or user:password" : session.sendable ? "That was not accepted. Another token, or user:password" : "That is no token: it has a character that none has. Another, or user:password"),
       h("input", { id: "token", name: "token", type: "password", autocomplete: "off", required: true }),
       h("button", { class: "primary", type: "submit" }, "Sign in"))));
   document.getElementById("token").focus();
@@ -168,19 +190,5 @@ document.getElementById("theme").addEventListener("click", () => {
   localStorage.setItem("resonate-theme", document.documentElement.dataset.theme);
 });
 
-async function begin() {
-  try {
-    const about = await get("about");
-    session.readOnly = about.readOnly;
-    session.decoder = about.decoder ?? "";
-    const where = document.getElementById("where");
-    where.textContent = about.where + (about.readOnly ? " · read-only" : "");
-    where.title = where.textContent;
-  } catch (error) {
-    if (error.status === 401) { signIn(); return; }
-  }
-  show();
-}
-
 addEventListener("hashchange", show);
-begin();
+show();

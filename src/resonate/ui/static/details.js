@@ -1,6 +1,6 @@
 // The details of one call: what it was given, what it gave, who ran it and where the code is.
 import { decoded, session } from "./api.js";
-import { button, coloured, copier, fact, fill, h } from "./dom.js";
+import { button, coloured, copier, fact, fill, h, named } from "./dom.js";
 import { settle } from "./steer.js";
 import { badge, deadline, moment, number, span } from "./words.js";
 
@@ -14,7 +14,7 @@ export function details(box, call, now) {
   const attempts = call.attempts ?? [];
   fill(box,
     h("div", { class: "detail-head" }, h("h2", {}, call.title), badge(call.state)),
-    h("p", { class: "id-line" }, h("span", { class: "id" }, call.id), copier(call.id, "the id")),
+    h("p", { class: "id-line" }, h("span", { class: "id" }, named(call.id)), copier(call.id, "the id")),
     call.kind === "promise" && !call.settled_at && !session.readOnly && button("Settle it…", () => settle(call.id), "primary"),
     h("dl", { class: "facts" },
       fact("Kind", call.kind), fact("Begun", moment(begun, now)),

@@ -7,6 +7,7 @@ export function h(tag, attributes = {}, ...children) {
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
     else if (name === "class") element.className = value;
     else if (name === "value") element.value = value;
+    else if (name === "title") element.title = visible(value);
     else element.setAttribute(name, value === true ? "" : value);
   }
   element.append(...present(children));
@@ -19,8 +20,19 @@ export function fill(element, ...children) {
 }
 
 function present(children) {
-  return children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false && child !== "");
+  return children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false && child !== "").map((child) => (typeof child === "string" ? visible(child) : child));
 }
+
+// Signs that show nothing, or turn others around so that one text passes for another; what joins letters and emoji stays.
+const UNSEEN = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g;
+
+// Text with those as their codes, as the command writes them.
+export function visible(text) {
+  return String(text).replace(UNSEEN, (sign) => `\\u${sign.charCodeAt(0).toString(16).padStart(4, "0")}`);
+}
+
+// An id; in quotes where it would not be seen where it begins or ends.
+export function named(id) { return id.trim() === id ? id : JSON.stringify(id); }
 
 // Make `old` as `wanted` is. What is in both stays the same element, so that focus, scrolling and a click that is under
 // way stay where they are.
@@ -85,13 +97,15 @@ export function coloured(text) {
   return found;
 }
 
-export function toast(text, bad = false) {
-  const shown = h("div", { class: bad ? "toast bad" : "toast" }, h("span", {}, text), button("×", () => shown.remove(), "close", { "aria-label": "Close this message" }));
+// `id`: of an execution that the text begins with, which it leads to.
+export function toast(text, bad = false, id = "") {
+  const said = id && text.startsWith(id) ? [h("a", { href: `#/execution/${encodeURIComponent(id)}` }, named(id)), text.slice(id.length)] : text;
+  const shown = h("div", { class: bad ? "toast bad" : "toast" }, h("span", {}, said), button("×", () => shown.remove(), "close", { "aria-label": "Close this message" }));
   document.getElementById("toasts").append(shown);
   setTimeout(() => shown.remove(), bad ? 12000 : 6000);
 }
 
-// Ask before something is done. `run` does it and returns what came of it; errors stay in the dialog.
+// Ask before something is done. `run` does it and returns what came of it, as `act` does; errors stay in the dialog.
 export function dialog({ title, text, id, fields = [], label, danger = false, back = "Back", run }) {
   const before = document.activeElement;
   const problem = h("p", { class: "problem", role: "alert" });
@@ -104,14 +118,14 @@ export function dialog({ title, text, id, fields = [], label, danger = false, ba
       try {
         const result = await run(Object.fromEntries(new FormData(event.target)), (progress) => { submit.textContent = progress; });
         box.close();
-        if (result) toast(result);
+        if (result?.text) toast(result.text, false, result.begun);
       } catch (error) {
-        problem.textContent = error.message;
+        fill(problem, error.message);
         submit.disabled = false;
         submit.textContent = label;
       }
     } },
-      h("h2", { id: "dialog-title" }, title), id && h("p", { class: "id" }, id), text && h("p", {}, text), fields, problem,
+      h("h2", { id: "dialog-title" }, title), id && h("p", { class: "id" }, named(id)), text && h("p", {}, text), fields, problem,
       h("div", { class: "buttons" }, back && button(back, () => box.close()), submit)));
   box.addEventListener("close", () => { box.remove(); (before?.isConnected ? before : document.getElementById("main")).focus(); });
   box.addEventListener("click", (event) => { if (event.target === box) box.close(); });

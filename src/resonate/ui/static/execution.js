@@ -1,6 +1,6 @@
 // One execution: its header, why it waits, the waterfall and the details of a call.
 import { get } from "./api.js";
-import { button, copier, fact, fill, h, patch } from "./dom.js";
+import { button, copier, fact, fill, h, named, patch } from "./dom.js";
 import { details } from "./details.js";
 import { actions, unblock } from "./steer.js";
 import { Tree } from "./tree.js";
@@ -99,7 +99,7 @@ function summary(header, top, rows, now) {
   const waited = top.started ? top.started - top.created : 0;
   const root = top.root && top.root !== top.id;
   fill(header,
-    h("nav", { class: "crumbs", "aria-label": "Where you are" }, h("a", { href: "#/executions" }, "Executions"), root && [" / ", h("a", { class: "id", href: `#/execution/${encodeURIComponent(top.root)}` }, top.root)], " / ", h("span", { class: "id" }, top.id), copier(top.id, "the id")),
+    h("nav", { class: "crumbs", "aria-label": "Where you are" }, h("a", { href: "#/executions" }, "Executions"), root && [" / ", h("a", { class: "id", href: `#/execution/${encodeURIComponent(top.root)}` }, named(top.root))], " / ", h("span", { class: "id" }, named(top.id)), copier(top.id, "the id")),
     h("div", { class: "title" }, h("h1", {}, top.name), badge(top.state), actions(top, rows)),
     h("dl", { class: "facts" },
       fact(top.settled ? "Duration" : "For", h("span", { class: "took" }, top.settled ? span(top.settled - top.created) : about(now - top.created))),
@@ -109,5 +109,5 @@ function summary(header, top, rows, now) {
       top.settled ? fact("Ended", moment(top.settled, now)) : fact("Deadline", deadline(top.deadline, now)),
       top.group && fact("Attempts", String(attempts)), fact("Worker", top.worker && h("code", {}, top.worker)), fact("Group", top.group),
       fact("Calls", number(rows.length - 1))),
-    top.error && h("p", { class: "error-line" }, top.error), top.reason && h("p", { class: "error-line" }, top.reason));
+    top.error && h("p", { class: "error-line" }, top.error)); // why it is halted is said where it is said what it waits for
 }

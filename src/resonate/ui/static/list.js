@@ -1,6 +1,6 @@
 // Executions: filters, the list, and the pages after the first.
 import { get } from "./api.js";
-import { button, empty, fill, h, toast } from "./dom.js";
+import { button, empty, fill, h, named, toast } from "./dom.js";
 import { about, ago, badge, kebab, number, sign, span, STATES } from "./words.js";
 
 const TIMES = [["", "Any time"], ["900000", "Last 15 minutes"], ["3600000", "Last hour"], ["86400000", "Last 24 hours"], ["604800000", "Last 7 days"], ["range", "From … to …"]];
@@ -145,7 +145,7 @@ function row(call) {
   return h("div", { role: "listitem", class: "item" },
     h("a", { class: "row", "data-row": true, href: `#/execution/${encodeURIComponent(call.id)}` },
       badge(call.state),
-      h("span", { class: "what" }, h("span", { class: "name" }, call.name), h("span", { class: "id" }, call.id)),
+      h("span", { class: "what" }, h("span", { class: "name" }, call.name), h("span", { class: "id" }, named(call.id))),
       h("span", { class: note ? "note bad" : "note", title: note }, note.split("\n")[0] || Object.entries(call.tags ?? {}).map(([name, value]) => [h("span", { class: "kind" }, `${name}=${value}`), " "])),
       h("span", { class: "group" }, call.group ?? "", call.worker && h("span", { class: "worker" }, call.worker)),
       h("span", { class: "took" }), h("span", { class: "when", title: new Date(call.created).toISOString() })));

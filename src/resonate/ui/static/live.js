@@ -10,6 +10,12 @@ function next(signal, names) {
   });
 }
 
+// Until it is time to ask again, and somebody looks.
+export async function later(signal) {
+  await new Promise((go) => setTimeout(go, AGAIN));
+  while (document.hidden && !signal.aborted) await next(signal, [[document, "visibilitychange"]]);
+}
+
 // Call `changed` whenever the screen has become something else, until the signal aborts.
 export async function watch(path, query, signal, changed, status) {
   while (!signal.aborted) {

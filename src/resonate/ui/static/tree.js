@@ -61,7 +61,7 @@ export class Tree {
     this.begin = begin;
     this.end = Math.max(end, this.begin + 1);
     this.open = rows.some((row) => !row.settled);
-    this.count.textContent = number(rows.length);
+    this.count.textContent = number(rows.length - 1); // what the execution calls, without itself
     this.scale();
     this.fold();
   }

@@ -66,7 +66,7 @@ export function number(value) { return value.toLocaleString("en"); }
 
 // A cron expression in words, for the common ones; others stay as they are.
 export function cron(text) {
-  const parts = text.trim().split(/\s+/);
+  const parts = text.trim().split(/\s+/).map((part) => (part === "*/1" ? "*" : part));
   if (parts.length !== 5) return text;
   const [minute, hour, day, month, weekday] = parts;
   const days = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
