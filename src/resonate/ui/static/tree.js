@@ -5,7 +5,7 @@ import { kebab, number, sign, span } from "./words.js";
 
 const HEIGHT = 32;
 const SPARE = 8; // rows drawn beyond both edges
-const LEGEND = [["queue", "waits to start"], ["succeeded", "runs"], ["waiting", "waits"], ["failed", "failed attempt"], ["pause", "pause before the next"]];
+const LEGEND = [["queue", "in the queue"], ["succeeded", "runs"], ["waiting", "waits"], ["failed", "failed attempt"], ["pause", "pause before the next"]];
 
 export class Tree {
   constructor(chosen) {
