@@ -116,7 +116,7 @@ async function show() {
 }
 
 // Whether what keeps a screen from being shown may be over when it is asked for again.
-function passing(error) { return error instanceof Refused && (error.status === 0 || error.status >= 500); }
+function passing(error) { return error instanceof Refused && [0, 502, 503, 504].includes(error.status); }
 
 function refused(error) {
   main.setAttribute("aria-busy", "false");
