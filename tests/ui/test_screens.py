@@ -412,6 +412,23 @@ def test_a_screen_that_is_first_asked_for_while_the_server_is_down_comes_by_itse
         page.close()
 
 
+def test_what_is_typed_to_sign_in_stays(browser: Browser) -> None:
+    auth = Authenticator(tokens=[BearerToken("secret", Identity("ann", "admin"))])
+    with serving(settings=Settings(ui="full")) as server:
+        port = server.port
+        page = browser.new_page()
+        visit(page, server, "executions")
+        told(page, "live")
+    told(page, "reconnecting")
+
+    with serving(settings=Settings(auth=auth, ui="full"), listening=Listening(port=port)):
+        page.get_by_label("Token").fill("secret")
+        page.wait_for_timeout(2_500)  # longer than a screen waits until it asks again
+        page.get_by_role("button", name="Sign in").click()
+        expect(page.get_by_role("heading", name="No executions yet")).to_be_visible()
+        page.close()
+
+
 def test_a_user_whose_name_has_a_dot_signs_in(browser: Browser) -> None:
     auth = Authenticator(users=[BasicUser("ada.lovelace", "a.b:c", Identity("ada", "admin"))])
     with serving(settings=Settings(auth=auth, ui="full")) as server:

@@ -130,6 +130,7 @@ export function navigate(hash) {
 }
 
 function signIn() {
+  stop.abort(); // asked for again, the screen would take away what is being typed
   main.setAttribute("aria-busy", "false");
   main.replaceChildren(h("div", { class: "empty" }, h("h1", {}, "Sign in"), h("p", {}, "This server wants to know who you are."),
     h("form", { class: "signin", onsubmit: (event) => { event.preventDefault(); session.token = new FormData(event.target).get("token").trim(); show(); } },
