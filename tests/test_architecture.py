@@ -31,7 +31,7 @@ TABLE: dict[str, set[str]] = {
     "encoders": {"errors"},
     "dependencies": {"errors"},
     "logger": set(),
-    "signals": set(),
+    "signals": {"errors"},
     "urls": set(),
     "storable": set(),
     "handle": {"errors", "inspection"},

@@ -238,6 +238,63 @@ def test_a_step_may_stop_its_own_client(begin: bool) -> None:
         client.begin_run("x", stops).result(timeout=10) if begin else client.run("x", stops)
 
 
+@pytest.mark.parametrize("how", ["plain", "async"])
+def test_a_step_may_stop_its_own_client_while_that_is_being_stopped(how: str) -> None:
+    client = Resonate()
+    entered = threading.Event()
+
+    def stop() -> None:
+        entered.set()
+        with pytest.raises(ClientStopped):
+            while True:
+                client.start()
+        client.stop()
+
+    def plain(ctx: Context) -> None:
+        stop()
+
+    async def coroutine(ctx: Context) -> None:
+        stop()
+
+    client.begin_run("x", client.register(plain if how == "plain" else coroutine))
+    assert entered.wait(10)
+
+    stopping = threading.Thread(target=client.stop)
+    stopping.start()
+    stopping.join(10)
+
+    assert not stopping.is_alive()  # it waits for the step, which therefore must not wait for it
+
+
+def test_a_signal_handler_may_stop_the_client_on_the_thread_that_is_stopping_it() -> None:
+    client = Resonate()
+    entered, handled = threading.Event(), threading.Event()
+
+    @client.register
+    def step(ctx: Context) -> None:
+        entered.set()
+        with pytest.raises(ClientStopped):
+            while True:
+                client.start()
+        signal.raise_signal(signal.SIGUSR1)  # handled by the main thread, which is in `stop`
+        assert handled.wait(10)
+
+    def handler(number: int, frame: object) -> None:
+        client.stop()
+        handled.set()
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        client.begin_run("x", step)
+        assert entered.wait(10)
+
+        client.stop()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+    assert handled.is_set()
+
+
 def test_whoever_waits_in_run_is_told_when_the_client_is_stopped() -> None:
     client = Resonate()
     client.register(sleeps)

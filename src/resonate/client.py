@@ -108,11 +108,14 @@ class Client:
         self._store = store
         self._message_source = message_source
         self._forks = _forks
-        self._starting = threading.Lock()
+        self._starting = threading.RLock()  # a signal handler may call `stop` on the thread that is in it
         self._worker: Worker | None = None
         self._observers: list[Observer] = []
         self._service: Service | None = None
         self._stopped = False
+        self._stopper: int | None = None
+        """The thread that was the first to call `stop`."""
+        self._ended = threading.Event()
         self._bound: asyncio.AbstractEventLoop | None = None
         self._bound_thread = 0
         """The thread on which that loop runs."""
@@ -150,20 +153,34 @@ class Client:
             raise ForkedClient("this client was made before the process was forked: make a new Resonate in the child")
 
     def stop(self, timeout: float | timedelta | None) -> None:
-        """End everything; what is held is released, open handles get an error."""
+        """End everything; what is held is released, open handles get an error. Who calls it meanwhile waits too."""
         patience = None if timeout is None else min(seconds(timeout), LONGEST_WAIT)
-        signals.forget(self._told_to_end)
         with self._starting:
             self._stopped = True
-        if self._worker is not None and _forks == self._forks:
-            try:
-                self._worker.stop(patience)
-            finally:  # whatever failed: no thread, lock or pid of ours is to stay
-                if self._service is not None:
-                    self._service.stop()
-                    self._service.storage.close()
-                if self._io is not None:
-                    self._io.shutdown(wait=False)
+            first = self._stopper is None
+            if first:
+                self._stopper = threading.get_ident()
+        worker = self._worker if _forks == self._forks else None
+        if not first:
+            if worker is not None and self._stopper != threading.get_ident() and not worker.runs_here():
+                self._ended.wait(patience)
+            return
+        try:
+            if worker is not None:
+                self._end(worker, patience)
+        finally:
+            self._ended.set()
+            signals.forget(self._told_to_end)
+
+    def _end(self, worker: Worker, patience: float | None) -> None:
+        try:
+            worker.stop(patience)
+        finally:  # whatever failed: no thread, lock or pid of ours is to stay
+            if self._service is not None:
+                self._service.stop()
+                self._service.storage.close()
+            if self._io is not None:
+                self._io.shutdown(wait=False)
 
     def bind(self, loop: asyncio.AbstractEventLoop) -> None:
         """Have async functions run on `loop`, which runs on this thread, if the client has not started yet."""
@@ -505,9 +522,13 @@ class Client:
         for observer in self._observers:
             worker.observe(observer)
         worker.start()
-        if settings.url is not None:
-            signals.watch(self._told_to_end)
+        self.heed_signals()
         return worker
+
+    def heed_signals(self) -> None:
+        """Stop when the process is told to end, if this is the main thread, which alone may ask for that."""
+        if self.settings.url is not None:
+            signals.watch(self._told_to_end)
 
     def _told_to_end(self) -> None:
         _LOG.info("SIGTERM: no task is begun any more, steps that run have %d s to end", self.settings.ttl)

@@ -445,6 +445,8 @@ class Resonate:
     def stop(self, timeout: float | timedelta | None = None) -> None:
         """Stop: release what is held, end all threads, leave open handles with an error. Idempotent.
 
+        While another thread is in it, this waits for that one, unless it is called by a function that runs here.
+
         Args:
             timeout: seconds (or timedelta) to wait for steps that run; None waits for their end.
         """
@@ -528,6 +530,7 @@ class Aio:
         """`Resonate.start`, binding the client to the running loop if it has not started yet."""
         self._client._core.bind(asyncio.get_running_loop())
         await self._client._core.off_loop(self._client.start)
+        self._client._core.heed_signals()
 
     async def stop(self, timeout: float | timedelta | None = None) -> None:
         """`Resonate.stop`, waiting without blocking the loop."""

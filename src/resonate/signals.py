@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any, Final
+
+from resonate.errors import ClientStopped, ResonateShutdownError
 
 _LOCK: Final = threading.Lock()
 _stops: list[Callable[[], None]] = []
@@ -25,7 +28,8 @@ def watch(stop: Callable[[], None]) -> None:
         signal.signal(signal.SIGTERM, _handle)
     if signal.getsignal(signal.SIGTERM) is _handle:
         with _LOCK:
-            _stops.append(stop)
+            if stop not in _stops:
+                _stops.append(stop)
 
 
 def forget(stop: Callable[[], None]) -> None:
@@ -50,6 +54,7 @@ def _handle(signum: int, frame: Any) -> None:
 def _drain() -> None:
     global _drained
     _drained = True
+    _hush()
     with _LOCK:
         stops = list(_stops)
     threads = [threading.Thread(target=stop, name="resonate-sigterm-stop") for stop in stops]
@@ -58,3 +63,18 @@ def _drain() -> None:
     for thread in threads:
         thread.join()
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _hush() -> None:
+    """Let those whom our stop takes unawares end without a stack trace: the process was told to end, nothing failed."""
+    of_main, of_threads = sys.excepthook, threading.excepthook
+
+    def in_main(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+        if not issubclass(kind, ResonateShutdownError | ClientStopped):
+            of_main(kind, error, trace)
+
+    def in_thread(args: threading.ExceptHookArgs) -> None:
+        if not issubclass(args.exc_type, ResonateShutdownError | ClientStopped):
+            of_threads(args)
+
+    sys.excepthook, threading.excepthook = in_main, in_thread

@@ -83,6 +83,10 @@ class Threads:
                 with self._rest:
                     self._rest.notify_all()
 
+    def drives_here(self) -> bool:
+        """Whether this thread is inside `drive`."""
+        return threading.get_ident() in self._driving
+
     def drain(self, timeout: float | None) -> None:
         """Wait for at most `timeout` seconds until the steps that other threads run have ended and are recorded."""
         me = threading.get_ident()

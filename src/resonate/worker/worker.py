@@ -8,6 +8,7 @@ task's version; at the first answer that says "not yours any more" the execution
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections import OrderedDict
@@ -146,6 +147,12 @@ class Worker:
         self.leases.stop()
         self.network.stop()
         self.watch.abandon(ResonateShutdownError(reason))
+
+    def runs_here(self) -> bool:
+        """Whether this thread runs code of executions: `stop` waits for that, so it must not wait for `stop`."""
+        return (
+            Pool.inside() is self.pool or self.threads.drives_here() or self.loop.bound_to(asyncio._get_running_loop())
+        )
 
     # ---- being watched ---------------------------------------------------------------------------
 
