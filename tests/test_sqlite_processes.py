@@ -15,7 +15,7 @@ import pytest
 
 import resonate
 from resonate import Resonate
-from resonate.clock import SettableClock
+from resonate.clock import SettableClock, SystemClock
 from resonate.errors import UsageError
 from resonate.protocol.footprint import Footprint
 from resonate.protocol.records import EMPTY, Execute, Promise, Unblock
@@ -345,6 +345,24 @@ def test_an_offer_is_left_to_its_last_suspender_in_another_process_for_a_moment(
     clock.advance(PREFERENCE / 1000)
     services[1].delivery.move_on()
     assert subscriptions[1].take(1) == [OFFER.message]
+
+
+def test_an_offer_whose_last_suspender_has_left_goes_to_who_comes_next_after_that_moment(
+    two: tuple[SqliteStorage, SqliteStorage],
+) -> None:
+    service, woken = Service(two[1], SystemClock()), threading.Event()
+    comer = Subscription("g", "b", woken.set)
+    put(two[1], Send(OFFER.key, OFFER.address, OFFER.message, prefer="a"))
+    service.announce()
+    service.start()
+    while service.timers.wakes_at < 0:  # then it sleeps, and if nobody wakes it, for half a minute
+        woken.wait(0.001)
+
+    service.subscribe(comer)
+
+    assert woken.wait(10)
+    assert comer.take(1) == [OFFER.message]
+    service.stop()
 
 
 # Lives.

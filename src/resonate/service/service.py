@@ -111,6 +111,7 @@ class Service:
         for subscription in subscriptions:
             self.storage.watch(subscription.group, subscription.pid, self._after)
         self.delivery.subscribe(*subscriptions)
+        self._look_at_moves()
 
     def give_back(self, sends: Sequence[Send]) -> None:
         """Put messages that were taken, and reached nobody, into the outbox again; offers only if they still hold.
@@ -505,11 +506,15 @@ class Service:
         fresh = storage.fresh()
         if fresh:
             self.delivery.hand_out(fresh)
-            move = self.delivery.next_move()
-            if move is not None and move < self.timers.wakes_at:
-                self.timers.look_again()
+            self._look_at_moves()
         due = storage.next_due()
         if due is not None and due < self.timers.wakes_at:
+            self.timers.look_again()
+
+    def _look_at_moves(self) -> None:
+        """What was routed is left to its last suspender for a moment: have the sleeper see when that ends."""
+        move = self.delivery.next_move()
+        if move is not None and move < self.timers.wakes_at:
             self.timers.look_again()
 
 
