@@ -15,7 +15,7 @@ SOURCE = Path(resonate.__file__).parent
 # What a part may import besides itself. A part is a module or package directly below `resonate`.
 VALUES = {"errors", "storable", "signatures", "encoders", "values"}
 CLIENT = {"handle", "function", "context", "logger", "options", "registry", "dependencies", "retry_policies"}
-MACHINERY = {"execution", "worker", "network", "service", "storage", "protocol", "stores", "clock"}
+MACHINERY = {"execution", "worker", "network", "service", "storage", "protocol", "stores", "clock", "daemons"}
 EVERYTHING = (
     VALUES
     | CLIENT
@@ -26,6 +26,7 @@ EVERYTHING = (
 TABLE: dict[str, set[str]] = {
     "errors": set(),
     "clock": set(),
+    "daemons": set(),
     "signatures": {"errors"},
     "retry_policies": {"errors"},
     "encoders": {"errors"},
@@ -39,16 +40,27 @@ TABLE: dict[str, set[str]] = {
     "values": {"signatures", "encoders", "errors"},
     "registry": {"signatures", "storable", "errors"},
     "options": {"retry_policies", "storable", "errors"},
-    "storage": {"protocol", "urls", "errors"},
-    "service": {"storage", "protocol", "clock", "errors"},
+    "storage": {"protocol", "urls", "daemons", "errors"},
+    "service": {"storage", "protocol", "clock", "daemons", "errors"},
     "execution": {"protocol", "options", "retry_policies"} | VALUES,
     "inspection": {"protocol", "execution", "values", "storable", "errors"},
     "function": {"handle", "options", "errors"},
     "context": {"execution", "logger", "registry", "dependencies", "options", "retry_policies"} | VALUES,
-    "network": {"models", "protocol", "urls", "clock", "errors"},
+    "network": {"models", "protocol", "urls", "clock", "daemons", "errors"},
     "models": {"encoders", "handle", "retry_policies", "errors"},
     "stores": {"models", "network", "service", "storage", "protocol", "clock"} | VALUES,
-    "worker": {"network", "execution", "protocol", "registry", "options", "retry_policies", "handle", "clock"} | VALUES,
+    "worker": {
+        "network",
+        "execution",
+        "protocol",
+        "registry",
+        "options",
+        "retry_policies",
+        "handle",
+        "clock",
+        "daemons",
+    }
+    | VALUES,
     "settings": {"dependencies", "registry", "models", "retry_policies", "storable", "storage", "urls", "errors"},
     "roots": CLIENT | VALUES | {"execution", "protocol"},
     "signing": set(),

@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
 from resonate.clock import Clock, SystemClock
+from resonate.daemons import Daemon
 from resonate.errors import ResonateStoreError
 from resonate.models.message_source import Mesg, MessageSource
 from resonate.models.store import Store
@@ -98,7 +99,7 @@ class LegacyNetwork(Apart):
         """Start the message source and begin to hear from it. Idempotent."""
         if self._thread is None:
             self._source.start()
-            self._thread = threading.Thread(target=self._hear, name="resonate-messages", daemon=True)
+            self._thread = Daemon(target=self._hear, name="resonate-messages")
             self._thread.start()
 
     def leave(self) -> None:

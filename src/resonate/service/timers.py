@@ -6,6 +6,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Final
 
+from resonate.daemons import Daemon
 from resonate.errors import OutcomeUnknown, ResonateStoreError
 from resonate.protocol import steps
 from resonate.protocol.footprint import Footprint
@@ -58,7 +59,7 @@ class Timers:
             if self._thread is None and not self._stopped:
                 self._service.clock.watch(self.look_again)
                 self.wakes_at = float("-inf")
-                self._thread = threading.Thread(target=self._run, name="resonate-timers", daemon=True)
+                self._thread = Daemon(target=self._run, name="resonate-timers")
                 self._thread.start()
 
     def stop(self) -> None:

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
+from resonate.daemons import Daemon
 from resonate.protocol.requests import TaskHeartbeat, TaskRef
 
 _LOG: Final = logging.getLogger("resonate.worker")
@@ -59,7 +60,7 @@ class Leases:
     def _start(self) -> None:
         with self._lock:
             if self._thread is None and not self._stop.is_set():
-                thread = threading.Thread(target=self._run, name="resonate-heartbeat", daemon=True)
+                thread = Daemon(target=self._run, name="resonate-heartbeat")
                 thread.start()
                 self._thread = thread  # once it runs, so that `stop` can join it
 

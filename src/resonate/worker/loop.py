@@ -18,6 +18,7 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+from resonate.daemons import Daemon
 from resonate.errors import ClientStopped, ExecutionStopped
 from resonate.execution.call import Call
 from resonate.execution.commands import AWAITING
@@ -447,7 +448,7 @@ class Loop:
                     finally:
                         loop.close()
 
-                self._thread = threading.Thread(target=run, name="resonate-loop", daemon=True)
+                self._thread = Daemon(target=run, name="resonate-loop")
                 self._thread.start()
                 ready.wait()
             assert self._loop is not None

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from typing import Final
 
+from resonate.daemons import Daemon
 from resonate.errors import CapacityError
 
 SPARE_THREADS: Final = 256
@@ -90,7 +91,7 @@ class Pool:
                 thread.join(timeout)
 
     def _spawn(self) -> None:
-        thread = threading.Thread(target=self._work, name=f"{self.name}-{len(self._threads)}", daemon=True)
+        thread = Daemon(target=self._work, name=f"{self.name}-{len(self._threads)}")
         self._threads.add(thread)
         thread.start()
 

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from itertools import count
 from typing import Final
 
+from resonate.daemons import Daemon
+
 PULSE: Final = 0.05
 """Seconds between two beats while anything is being driven (design 7, "Flush")."""
 
@@ -77,7 +79,7 @@ class Ticker:
 
     def _wake(self) -> None:
         if self._thread is None and not self._stopped:
-            self._thread = threading.Thread(target=self._run, name="resonate-ticker", daemon=True)
+            self._thread = Daemon(target=self._run, name="resonate-ticker")
             self._thread.start()
         self._changed.notify()
 

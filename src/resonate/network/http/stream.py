@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from resonate.daemons import Daemon
 from resonate.network.http.connection import Connection, Lost, Server
 from resonate.network.http.events import Events
 
@@ -79,7 +80,7 @@ class Stream:
     def start(self) -> None:
         """Begin to receive. Idempotent."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="resonate-messages", daemon=True)
+            self._thread = Daemon(target=self._run, name="resonate-messages")
             self._thread.start()
 
     def stop(self) -> None:

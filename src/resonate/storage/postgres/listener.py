@@ -22,6 +22,7 @@ from typing import Any, Final
 import msgspec
 import psycopg
 
+from resonate.daemons import Daemon
 from resonate.errors import ResonateStoreError
 from resonate.protocol.addresses import PUSHED
 from resonate.protocol.rows import Send
@@ -115,7 +116,7 @@ class Listener:
         self._groups.add(group)
         self._changed = True
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="resonate-listener", daemon=True)
+            self._thread = Daemon(target=self._run, name="resonate-listener")
             self._thread.start()
         else:
             self.wake()
@@ -234,7 +235,7 @@ class Teller:
             if not self._groups and not self._ours:
                 return
             if self._thread is None and not self._stopped:
-                self._thread = threading.Thread(target=self._run, name="resonate-teller", daemon=True)
+                self._thread = Daemon(target=self._run, name="resonate-teller")
                 self._thread.start()
             if self._groups or len(self._ours) == 1:
                 self._changed.notify()

@@ -19,6 +19,7 @@ from typing import Final
 
 import psycopg
 
+from resonate.daemons import Daemon
 from resonate.storage.postgres.connection import Connection, connect
 from resonate.storage.postgres.location import Location
 
@@ -51,7 +52,7 @@ class Watchdog:
     def start(self) -> None:
         """Begin. Idempotent."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="resonate-watchdog", daemon=True)
+            self._thread = Daemon(target=self._run, name="resonate-watchdog")
             self._thread.start()
 
     def close(self) -> None:

@@ -20,6 +20,7 @@ import weakref
 from pathlib import Path
 from typing import Final
 
+from resonate.daemons import Daemon
 from resonate.errors import StorageUnavailable, UsageError
 
 PATIENCE: Final = 10.0
@@ -190,7 +191,7 @@ class _Turns:
     def want(self) -> None:
         """Have it queue."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="resonate-sqlite-turn", daemon=True)
+            self._thread = Daemon(target=self._run, name="resonate-sqlite-turn")
             self._thread.start()
         with self._state:
             self._wanted = True

@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
+from resonate.daemons import Daemon
+
 POLL: Final = 1.0
 """Seconds after which a process looks by itself: repairs lost datagrams, costs next to nothing."""
 
@@ -61,7 +63,7 @@ class Peers:
                 self._directory,
                 error,
             )
-        self._thread = threading.Thread(target=self._run, args=(look,), name="resonate-peers", daemon=True)
+        self._thread = Daemon(target=self._run, args=(look,), name="resonate-peers")
         self._thread.start()
 
     def notify(self, groups: Iterable[str]) -> None:
