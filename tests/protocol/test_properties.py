@@ -145,7 +145,7 @@ def test_a_long_script_on_a_file_of_several_processes_answers_like_the_model_too
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("seed", SEEDS[:2])
+@pytest.mark.parametrize("seed", SEEDS[:1])
 def test_a_long_script_on_a_database_of_several_processes_answers_like_the_model_too(seed: int) -> None:
     assert play_seed(seed, on_shared_database) >= play_seed(seed)
 
