@@ -295,6 +295,32 @@ def test_a_signal_handler_may_stop_the_client_on_the_thread_that_is_stopping_it(
     assert handled.is_set()
 
 
+def test_what_is_written_after_a_task_was_given_back_is_no_lost_lease(caplog: pytest.LogCaptureFixture) -> None:
+    entered, go = threading.Event(), threading.Event()
+
+    def step(ctx: Context) -> None:
+        entered.set()
+        assert go.wait(20)
+
+    def order(ctx: Context) -> Generator[Any, Any, None]:
+        yield ctx.run(step)
+        yield ctx.run(step)
+
+    with Resonate() as client:
+        client.register(order)
+        client.begin_run("a", order)
+        assert entered.wait(20)
+        worker = client._core.started()
+        held = worker.held["a"]
+        worker.intake.ignore("a", first=60)
+
+        worker.endings.release(held)
+        go.set()
+        until(lambda: held.execution.stop is not None)
+
+    assert "lease is lost" not in caplog.text
+
+
 def test_whoever_waits_in_run_is_told_when_the_client_is_stopped() -> None:
     client = Resonate()
     client.register(sleeps)

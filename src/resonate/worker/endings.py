@@ -94,9 +94,9 @@ class Endings:
             self._worker.intake.reject(id, held.execution.version, error)
             return
         if state == LOST:
-            _LOG.warning(
-                "%s: the lease is lost or the promise is settled; stopped here", id, extra=report.fields(held.execution)
-            )
+            if not held.released:
+                text = "%s: the lease is lost or the promise is settled; stopped here"
+                _LOG.warning(text, id, extra=report.fields(held.execution))
         else:
             _LOG.warning(
                 "%s: the record differs from what was run; replaying it", id, extra=report.fields(held.execution)
@@ -132,6 +132,8 @@ class Endings:
         """Give tasks back, so that whoever goes on need not wait for the end of their leases."""
         if not held:
             return
+        for one in held:
+            one.released = True
         try:
             self._worker.network.send([TaskRelease(one.execution.id, one.execution.version) for one in held])
         except ResonateStoreError as error:

@@ -95,6 +95,7 @@ class Held:
         "listening",
         "lock",
         "pumped",
+        "released",
         "since",
         "suspended",
         "tended",
@@ -113,6 +114,8 @@ class Held:
         self.helpers = 0
         self.closing = False
         self.suspended = False
+        self.released = False
+        """Whether we have given the task back: what is written after that is refused, as it should be."""
         self.listening = False
         self.tended = False
         """Whether a thread is about to make durable what is queued, though code still runs."""
