@@ -274,12 +274,16 @@ def _reloading(arguments: list[str]) -> int:
 
 
 def _started(arguments: list[str], pipe: int) -> subprocess.Popen[bytes]:
-    """The command as a process, in a group of its own: a terminal's Ctrl-C reaches it once, through us."""
+    """The command as a process, in a group of its own: a terminal's Ctrl-C reaches it once, through us.
+
+    It keeps no bytecode: Python takes that for current as long as a file has the same size and the same second of its
+    last change, so that after two saves within a second it would run the first one.
+    """
     return subprocess.Popen(
         [sys.executable, "-m", "resonate.cli", *arguments],
         process_group=0,
         pass_fds=(pipe,),
-        env={**os.environ, RELOADER: str(pipe)},
+        env={**os.environ, RELOADER: str(pipe), "PYTHONDONTWRITEBYTECODE": "1"},
     )
 
 
