@@ -69,7 +69,7 @@ def run_then_change(before: Program, after: Program, kind: str = "generator") ->
         handle = home.start("p", generator if kind == "generator" else function)
         home.suspended("p", awaiting="answer")
         home.resolve("answer")
-        return handle.result(3)
+        return handle.result(20)
 
 
 @pytest.mark.parametrize("kind", ["generator", "async"])
@@ -425,3 +425,20 @@ def test_a_call_at_the_end_that_is_made_no_more_is_noticed_wherever_it_runs(
         world.advance(3600)
         with pytest.raises((NonDeterminismError, ExecutionHalted), match=f"recorded under '{id}'(.|\n)*f {asked}"):
             handle.result()
+
+
+def test_code_that_disagrees_while_a_thread_is_about_to_suspend_it_is_halted() -> None:
+    def program(ctx: Any) -> Any:
+        yield (yield ctx.promise(id="answer"))
+
+    with Home("threads") as home:
+        home.start("p", program)
+        home.suspended("p", awaiting="answer")
+        worker = home.client._core.started()
+        held = worker.warm["p"]
+        held.closing = True
+        held.execution.awaited.clear()
+        held.execution.halt = NonDeterminismError("p:1", "one", "another")
+
+        assert worker._suspend(held)  # there is more to do: its driver looks again, and halts it
+        assert "p" in worker.warm

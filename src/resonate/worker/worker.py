@@ -356,7 +356,7 @@ class Worker:
             with held.lock:
                 if execution.stop is not None:  # a write of another thread has failed in between
                     return False
-                if execution.rest() != BLOCKED:  # news of what it waited for came in between
+                if execution.halt is not None or execution.rest() != BLOCKED:  # its code has gone on in between
                     return True
                 if not execution.awaited:  # a step ended while the client stops: what it did is not recorded
                     return False
