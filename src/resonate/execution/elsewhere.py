@@ -10,8 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from resonate.execution.records import AWAITS_TAG, SEEN_TAG
-from resonate.protocol.records import EMPTY
-from resonate.protocol.requests import PromiseCreate, PromiseSettle, PromiseWrite, Request, TaskFence
+from resonate.protocol.requests import Request
 
 if TYPE_CHECKING:
     from resonate.execution.execution import Execution
@@ -28,6 +27,5 @@ def pointers(ex: Execution) -> list[Request]:
         ex.noted += 1
         id = f"{ex.root.prefix}awaits{ex.version}-{ex.noted}"
         tags = {**ex.tags(owner, id, "local"), SEEN_TAG: "{}", AWAITS_TAG: call.id}
-        write = PromiseWrite(PromiseCreate(id, owner.deadline, EMPTY, tags), PromiseSettle(id, "resolved"))
-        missing.append(TaskFence(ex.id, ex.version, write, False))
+        missing.append(ex.note(id, owner.deadline, tags))
     return missing

@@ -145,6 +145,11 @@ class Writing:
         """Whether anything is to be written."""
         return bool(self.outbox or self.lazy)
 
+    def note(self, id: str, deadline: int, tags: dict[str, str]) -> TaskFence:
+        """The request that stores a note beside a call: a promise that is born settled, and says what `tags` say."""
+        write = PromiseWrite(PromiseCreate(id, deadline, EMPTY, tags), PromiseSettle(id, "resolved"))
+        return TaskFence(self.id, self.version, write, False)
+
     def fulfil(self) -> TaskFulfill:
         """The request that settles the root with its result."""
         end = self.root.ended
@@ -193,9 +198,7 @@ class Writing:
             self.noted += 1
             id = f"{self.root.prefix}seen{self.version}-{self.noted}"
             tags = self.tags(self.root, id, "local")
-            note = PromiseCreate(id, self.root.deadline, EMPTY, tags)
-            write = PromiseWrite(note, PromiseSettle(id, "resolved"))
-            self.outbox.append(TaskFence(self.id, self.version, write, False))
+            self.outbox.append(self.note(id, self.root.deadline, tags))
         tags[SEEN_TAG] = self.notes.take()
 
     def _note_attempts(self, call: Call) -> None:
@@ -203,8 +206,7 @@ class Writing:
         id = f"{call.prefix or call.id + '.'}tried{self.version}-{call.attempt}"
         tags = {**self.tags(call, id, "local"), SEEN_TAG: "{}", RAN: self._ran(call)}
         call.failed_before = None
-        write = PromiseWrite(PromiseCreate(id, call.deadline, EMPTY, tags), PromiseSettle(id, "resolved"))
-        self.outbox.append(TaskFence(self.id, self.version, write, False))
+        self.outbox.append(self.note(id, call.deadline, tags))
 
     def _ran(self, call: Call) -> str:
         return ran(call.started_at, self.pid, call.failed_before or ())
