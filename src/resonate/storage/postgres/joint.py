@@ -123,7 +123,7 @@ class Locking(Rows):
     """Our rows in a transaction that is under way: each origin is locked when it is first read."""
 
     def __init__(self, session: psycopg.Connection[Any], statements: Statements, where: str) -> None:
-        super().__init__(self, statements)
+        super().__init__(self.execute, statements)
         self._session = session
         self._where = where
 

@@ -49,7 +49,7 @@ class Lane(Rows):
     def __init__(
         self, connection: Connection, statements: Statements, stored: Callable[[Rows], None], foreseen: Foreseen
     ) -> None:
-        super().__init__(self, statements)
+        super().__init__(self.execute, statements)
         self._connection = connection
         self._stored = stored
         self._foreseen = foreseen

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final
 
 from resonate.protocol.footprint import Footprint
 from resonate.protocol.ids import origin_of
@@ -17,7 +17,7 @@ from resonate.protocol.trees import ranges
 from resonate.storage import codec
 from resonate.storage.base import Conflict
 from resonate.storage.executions import Executions
-from resonate.storage.postgres.executions import PostgresExecutions
+from resonate.storage.postgres.executions import Execute, PostgresExecutions
 from resonate.storage.postgres.known import Tree
 from resonate.storage.postgres.statements import ORIGIN, PROMISE, SCHEDULE, TASK, Statements
 
@@ -28,23 +28,16 @@ PAGE: Final = 500
 """Rows that a scan reads at once."""
 
 
-class Executes(Protocol):
-    """What rows are read and written with."""
-
-    def execute(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """All rows of one statement."""
-
-
 class Reading:
     """A view of the rows, as they are with what the running transaction has done to them.
 
     Args:
-        database: carries statements out.
+        execute: carries a statement out and gives all its rows.
         statements: those of the schema.
     """
 
-    def __init__(self, database: Executes, statements: Statements) -> None:
-        self._database = database
+    def __init__(self, execute: Execute, statements: Statements) -> None:
+        self._execute = execute
         self._statements = statements
         self._trees: dict[str, Tree] = {}
         self._touched: set[str] = set()
@@ -99,11 +92,11 @@ class Reading:
         if len(missing) == 1:
             (origin,) = missing
             ids = [id for _, id in pairs]
-            found = self._database.execute(statements.load_one, (origin, origin, ids, origin, ids)) if ids else []
+            found = self._execute(statements.load_one, (origin, origin, ids, origin, ids)) if ids else []
         else:
             origins, ids = [origin for origin, _ in pairs], [id for _, id in pairs]
             names = list({*origins})
-            found = self._database.execute(statements.load_many, (names, origins, ids, origins, ids))
+            found = self._execute(statements.load_many, (names, origins, ids, origins, ids))
         self._learn(missing, found)
         for origin in missing:
             tree = self._trees[origin]
@@ -148,7 +141,7 @@ class Reading:
         wanted = _by_origin(ids)
         names = [id for id in ids if "\0" not in id]
         origins = [origin_of(id) for id in names]
-        found = self._database.execute(self._statements.load_schedules, (origins, origins, names))
+        found = self._execute(self._statements.load_schedules, (origins, origins, names))
         self._touched.update(wanted)
         self._learn(wanted, found)
         for origin, ids_there in wanted.items():
@@ -227,7 +220,7 @@ class Reading:
             for span in ranges(branch)
         ]
         spans = [list(column) for column in zip(*below, strict=True)] or [[], [], [], []]
-        rows = self._database.execute(self._statements.branches, (list(wanted), *spans, LISTED))
+        rows = self._execute(self._statements.branches, (list(wanted), *spans, LISTED))
         found: dict[str, dict[str, Promise]] = {branch: {} for branch in wanted}
         ids: dict[str, list[str]] = {branch: [] for branch, *_ in below}
         for branch, id, state, body in rows:
@@ -261,17 +254,17 @@ class Reading:
 
     def below(self, above: str, end: str) -> Iterator[PromiseRow]:
         while True:
-            page = self._database.execute(self._statements.scan_below, (origin_of(above), above, end, PAGE))
+            page = self._execute(self._statements.scan_below, (origin_of(above), above, end, PAGE))
             yield from (codec.decode_promise(*row) for row in page)
             if len(page) < PAGE:
                 return
             above = page[-1][0]
 
     def strays(self, first: str, last: str) -> list[PromiseRow]:
-        return [codec.decode_promise(*row) for row in self._database.execute(self._statements.strays, (first, last))]
+        return [codec.decode_promise(*row) for row in self._execute(self._statements.strays, (first, last))]
 
     def listing(self) -> Executions:
-        return Executions(PostgresExecutions(self._database.execute, self._statements.schema))
+        return Executions(PostgresExecutions(self._execute, self._statements.schema))
 
     def tasks(self, after: str | None) -> Iterator[TaskRow]:
         written = {id: self._trees[origin_of(id)].tasks[id] for id in self._tasks}
@@ -283,7 +276,7 @@ class Reading:
         yield from _merged(rows, lambda id, body: codec.decode_schedule(body), written, after)
 
     def messages(self) -> list[Send]:
-        found = {send.key: send for send in sends_of(self._database.execute(self._statements.outbox))}
+        found = {send.key: send for send in sends_of(self._execute(self._statements.outbox))}
         for key, row in self._sends.items():
             found.pop(key, None)
             if row is not None:
@@ -295,7 +288,7 @@ class Reading:
             return
         last = "" if after is None else after  # no id is empty
         while True:
-            page = self._database.execute(statement, (last, PAGE))
+            page = self._execute(statement, (last, PAGE))
             yield from page
             if len(page) < PAGE:
                 return
@@ -329,4 +322,4 @@ def _merged(
             yield written[id]
 
 
-__all__ = ["Executes", "Reading", "sends_of"]
+__all__ = ["Reading", "sends_of"]

@@ -33,8 +33,9 @@ from resonate.protocol.rows import (
 from resonate.protocol.trees import over_at, stray_of
 from resonate.storage import codec
 from resonate.storage.base import RESUME, Timer
+from resonate.storage.postgres.executions import Execute
 from resonate.storage.postgres.known import Tree
-from resonate.storage.postgres.reading import Executes, Reading
+from resonate.storage.postgres.reading import Reading
 from resonate.storage.postgres.statements import Statements
 
 
@@ -42,12 +43,12 @@ class Rows(Reading):
     """The rows, and what the running transaction does to them.
 
     Args:
-        database: carries statements out.
+        execute: carries a statement out and gives all its rows.
         statements: those of the schema.
     """
 
-    def __init__(self, database: Executes, statements: Statements) -> None:
-        super().__init__(database, statements)
+    def __init__(self, execute: Execute, statements: Statements) -> None:
+        super().__init__(execute, statements)
         self._held: set[str] = set()
         """Origins that the effects rely on or change."""
         self._phases: set[str] = set()

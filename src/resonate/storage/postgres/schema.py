@@ -16,13 +16,11 @@ lock. One that has been released never changes. `{s}` stands for the schema, in 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from resonate.errors import StorageUnusable
-from resonate.storage.postgres.executions import fill
+from resonate.storage.postgres.executions import Execute, fill
 from resonate.storage.postgres.location import quoted
-
-Execute = Callable[..., list[tuple[Any, ...]]]
 
 MIGRATIONS: Final[tuple[tuple[str | Callable[[Execute, str], None], ...], ...]] = (
     (

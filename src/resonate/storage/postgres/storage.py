@@ -200,22 +200,25 @@ class PostgresStorage:
         return True
 
     def promises(self, after: str | None) -> list[PromiseRow]:
-        return list(Reading(_Aside(self._aside), self._statements).promises(after))
+        return list(self._reading().promises(after))
 
     def below(self, above: str, end: str) -> list[PromiseRow]:
-        return list(Reading(_Aside(self._aside), self._statements).below(above, end))
+        return list(self._reading().below(above, end))
 
     def strays(self, first: str, last: str) -> list[PromiseRow]:
-        return Reading(_Aside(self._aside), self._statements).strays(first, last)
+        return self._reading().strays(first, last)
+
+    def _reading(self) -> Reading:
+        return Reading(self._aside, self._statements)
 
     def listing(self) -> Executions:
         return Executions(PostgresExecutions(self._aside, self._statements.schema))
 
     def tasks(self, after: str | None) -> list[TaskRow]:
-        return list(Reading(_Aside(self._aside), self._statements).tasks(after))
+        return list(self._reading().tasks(after))
 
     def schedules(self, after: str | None) -> list[Schedule]:
-        return list(Reading(_Aside(self._aside), self._statements).schedules(after))
+        return list(self._reading().schedules(after))
 
     def messages(self) -> list[Send]:
         return sends_of(self._aside(self._statements.outbox))
@@ -438,11 +441,6 @@ def migrate(location: Location) -> tuple[int, int]:
 
 def _has_advisory_locks(session: psycopg.Connection[Any]) -> bool:
     return bool(session.execute("SELECT 1 FROM pg_proc WHERE proname = 'pg_advisory_xact_lock'").fetchall())
-
-
-class _Aside:
-    def __init__(self, execute: Callable[..., list[tuple[Any, ...]]]) -> None:
-        self.execute = execute
 
 
 def _columns(keys: Sequence[tuple[str, ...]]) -> tuple[list[str], list[str], list[str], list[str]]:
