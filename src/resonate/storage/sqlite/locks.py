@@ -263,15 +263,14 @@ class _Turns:
 
 def _described(pid: int) -> tuple[str, str, bool]:
     """Who that is, what can be done about it, and whether it is a living process of this machine that we see."""
-    if not pid:
-        return "another process", "Have it end its transaction, or end it: the lock is freed then", False
+    who = f"process {pid}" if pid else "another process"
     try:
         state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2][:1]
     except OSError:
-        return f"process {pid}", "Have it end its transaction, or end it: the lock is freed then", False
+        return who, "Have it end its transaction, or end it: the lock is freed then", False
     if state in b"Tt":
-        return f"process {pid}, which is stopped,", f"Have it go on (kill -CONT {pid}), or end it", True
-    return f"process {pid}", f"Have it end its transaction, or end it (kill {pid}): the lock is freed then", True
+        return f"{who}, which is stopped,", f"Have it go on (kill -CONT {pid}), or end it", True
+    return who, f"Have it end its transaction, or end it (kill {pid}): the lock is freed then", True
 
 
 class PidLock:
