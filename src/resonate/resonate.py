@@ -367,8 +367,17 @@ class Resonate:
             ResonateStoreError: the service cannot search, or is out of reach.
         """
         self._core.may_block("r.list()", "await r.aio.list()")
-        wanted = (state, function, group, tags, prefix, _millis(since), _millis(until), limit, cursor)
-        return _list(self._core, *wanted)
+        return self._core.inspector().executions(
+            state=state,
+            function=function,
+            group=group,
+            tags=tags,
+            prefix=prefix,
+            since=_millis(since),
+            until=_millis(until),
+            limit=limit,
+            cursor=cursor,
+        )
 
     def purge(self, id: str) -> None:
         """Delete a finished execution now, with everything below it: the next call of `id` starts anew.
@@ -584,8 +593,19 @@ class Aio:
     ) -> Page[Call]:
         """`Resonate.list`."""
         core = self._client._core
-        wanted = (state, function, group, tags, prefix, _millis(since), _millis(until), limit, cursor)
-        return await core.off_loop(_list, core, *wanted)
+        return await core.off_loop(
+            lambda: core.inspector().executions(
+                state=state,
+                function=function,
+                group=group,
+                tags=tags,
+                prefix=prefix,
+                since=_millis(since),
+                until=_millis(until),
+                limit=limit,
+                cursor=cursor,
+            )
+        )
 
     async def purge(self, id: str) -> None:
         """`Resonate.purge`."""
@@ -595,31 +615,6 @@ class Aio:
     async def schedule(self, /, id: str, func: Any, cron: str, *args: Any, **kwargs: Any) -> Schedule:
         """`Resonate.schedule`."""
         return await self._client._core.off_loop(self._client.schedule, id, func, cron, *args, **kwargs)
-
-
-def _list(
-    core: Client,
-    state: str | None,
-    function: str | None,
-    group: str | None,
-    tags: dict[str, str] | None,
-    prefix: str,
-    since: int | None,
-    until: int | None,
-    limit: int,
-    cursor: str | None,
-) -> Page[Call]:
-    return core.inspector().executions(
-        state=state,
-        function=function,
-        group=group,
-        tags=tags,
-        prefix=prefix,
-        since=since,
-        until=until,
-        limit=limit,
-        cursor=cursor,
-    )
 
 
 def _millis(instant: datetime | None) -> int | None:

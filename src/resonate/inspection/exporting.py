@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from resonate.errors import ResonateStoreError
-from resonate.protocol.descent import descend
+from resonate.protocol.descent import Send, descend
 from resonate.protocol.records import FULFILLED, ORIGIN, PENDING, TARGET, Promise, Task
-from resonate.protocol.requests import PromiseGet, Request, Response, TaskGet
+from resonate.protocol.requests import PromiseGet, TaskGet
 from resonate.protocol.transfer import FORMAT, Tree
 
 PAGE: Final = 1000
 """Records asked for at once: as many as a search may give."""
 
-Send = Callable[[Sequence[Request]], list[Response]]
 Progress = Callable[[int], None]
 """Told how many promises have been read so far."""
 

@@ -17,7 +17,7 @@ from resonate.inspection.grouping import alike, by_load, place_of
 from resonate.inspection.reading import call_of, is_note, told_beside, told_by, with_attempts
 from resonate.inspection.views import STATES, Call, Counts, FailureGroup, Group, Page, Wait, Waits
 from resonate.inspection.waits import Reached, waits_of
-from resonate.protocol.descent import UNKNOWN, descend
+from resonate.protocol.descent import UNKNOWN, Send, descend
 from resonate.protocol.listing import Phase, Wanted
 from resonate.protocol.records import ORIGIN, PARENT, PENDING, TARGET, Promise, Task
 from resonate.protocol.requests import (
@@ -50,7 +50,6 @@ COUNTED_APART: Final = 1_000
 KINDS: Final = 200
 """Kinds of failures that are told apart at most."""
 
-Send = Callable[[Sequence[Request]], list[Response]]
 
 _PHASES: Final[dict[str, Phase]] = {
     "queued": "pending",

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from resonate.errors import ResonateStoreError
 from resonate.inspection.commands import command
 from resonate.inspection.steering import Refusal
+from resonate.protocol.descent import Send
 from resonate.protocol.pauses import PAUSED, is_paused, unpaused
 from resonate.protocol.records import BRANCH, ORIGIN, PARENT, SCHEDULE, Promise, Schedule
-from resonate.protocol.requests import PromiseCreate, PromiseGet, Request, Response, ScheduleCreate, ScheduleGet
+from resonate.protocol.requests import PromiseCreate, PromiseGet, ScheduleCreate, ScheduleGet
 from resonate.protocol.validation import expand
-
-Send = Callable[[Sequence[Request]], list[Response]]
 
 
 class Scheduling:

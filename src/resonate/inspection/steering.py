@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
 from resonate.errors import ResonateStoreError, UsageError
@@ -11,21 +11,17 @@ from resonate.execution.records import CALL_TAG
 from resonate.inspection.commands import command
 from resonate.inspection.inspector import Inspector
 from resonate.inspection.views import Call
-from resonate.protocol.descent import descend
+from resonate.protocol.descent import Send, descend
 from resonate.protocol.records import ORIGIN, PARENT, PENDING, Promise, Value
 from resonate.protocol.requests import (
     PromiseGet,
     PromiseSettle,
-    Request,
-    Response,
     SettledState,
     TaskContinue,
 )
 
 PAGE: Final = 1000
 """Promises read or settled at once."""
-
-Send = Callable[[Sequence[Request]], list[Response]]
 
 
 class Refusal(UsageError):
