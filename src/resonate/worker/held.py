@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from math import inf
-from threading import Event, Lock, get_ident, main_thread
-from time import monotonic
+from threading import Event, Lock
 from typing import Any, Final
 
 from resonate.execution.call import Call
@@ -14,9 +12,7 @@ from resonate.execution.coroutine import Outcome, Returned
 from resonate.execution.execution import Execution
 from resonate.options import Options
 from resonate.worker.pool import Pool
-
-SIGNALS: Final = 0.5
-"""Seconds after which whoever waits on the main thread lets Python see to signals."""
+from resonate.worker.waiting import await_event
 
 _COMPLETING: Final = Lock()
 """Guards the hand-over between "not done yet" and "call me back"; held for nanoseconds."""
@@ -82,23 +78,10 @@ class Completion:
         pool = Pool.inside()
         try:
             with pool.blocked() if pool is not None else nullcontext():
-                _await(arrived, timeout)
+                await_event(arrived, timeout)
         finally:
             self.forget(arrived.set)
         return self.outcome is not None
-
-
-def _await(arrived: Event, timeout: float | None) -> None:
-    """`arrived.wait(timeout)`; on the main thread, whose Python code handles signals, with a look for one now and then.
-
-    A signal that comes right before a thread blocks is not noticed until it wakes.
-    """
-    if get_ident() != main_thread().ident:
-        arrived.wait(timeout)
-        return
-    end = inf if timeout is None else monotonic() + timeout
-    while not arrived.wait(min(SIGNALS, end - monotonic())) and monotonic() < end:
-        pass
 
 
 class Held:

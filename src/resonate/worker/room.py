@@ -13,6 +13,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from resonate.worker.waiting import await_event
+
 _LOG: Final = logging.getLogger("resonate.worker")
 
 
@@ -100,7 +102,7 @@ class Room:
         woken = threading.Event()
         if self._enqueue(woken.set):
             try:
-                woken.wait()
+                await_event(woken)
             except BaseException:
                 self._give_up(woken.set, woken.is_set())
                 raise
