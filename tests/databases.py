@@ -13,9 +13,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from resonate.protocol.footprint import Footprint
-from resonate.protocol.rows import Reset
 from resonate.storage.postgres.location import parse
+from tests.files import empty
 from tests.postgres.cluster import Cluster, binaries
 
 if TYPE_CHECKING:
@@ -115,8 +114,5 @@ def _storage(url: str) -> PostgresStorage:
 
 
 def _empty(storage: PostgresStorage) -> None:
-    transaction = storage.begin(lambda: Footprint(set(), set(), set()))
-    transaction.apply([Reset()])
-    transaction.commit()
-    storage.fresh()
+    empty(storage)
     storage._next_due = storage._wake_at = None

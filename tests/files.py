@@ -13,6 +13,7 @@ from functools import cache
 
 from resonate.protocol.footprint import Footprint
 from resonate.protocol.rows import Reset
+from resonate.storage.base import Storage
 from resonate.storage.sqlite.location import Location
 from resonate.storage.sqlite.storage import SqliteStorage
 
@@ -29,7 +30,7 @@ def emptied() -> SqliteStorage:
         _open.extend(_storage(f"{directory}/{number}.db") for number in range(FILES))
     storage = _open.pop(0)
     _open.append(storage)
-    _empty(storage)
+    empty(storage)
     return storage
 
 
@@ -42,7 +43,7 @@ def _on_one_file(count: int) -> list[SqliteStorage]:
 def shared(count: int) -> list[SqliteStorage]:
     """Storages as of so many processes on one file without rows, until they are asked for again."""
     storages = _on_one_file(count)
-    _empty(storages[0])
+    empty(storages[0])
     for storage in storages:
         storage.fresh()
     return storages
@@ -60,7 +61,8 @@ def _storage(path: str) -> SqliteStorage:
     return storage
 
 
-def _empty(storage: SqliteStorage) -> None:
+def empty(storage: Storage) -> None:
+    """Delete all rows."""
     transaction = storage.begin(lambda: Footprint(set(), set(), set()))
     transaction.apply([Reset()])
     transaction.commit()

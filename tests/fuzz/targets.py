@@ -40,7 +40,6 @@ from resonate.server.destinations import Destinations, Refused
 from resonate.server.running import ServerThread
 from resonate.service.importer import bring
 from resonate.service.service import Service
-from resonate.settings import resolve as settings_of
 from resonate.storage.memory import MemoryStorage
 from resonate.urls import shown
 from resonate.values import decode, decode_call, decode_error, encode
@@ -49,6 +48,7 @@ from resonate.values.payload import HEADER, pack
 from resonate.values.typetree import join
 from tests.fuzz import making
 from tests.fuzz.samples import PLAIN, TAGS, Annotated
+from tests.urls import resolved
 
 Target = Callable[[Random], None]
 
@@ -445,18 +445,7 @@ def urls(rng: Random) -> None:
     env = {name: making.text(rng) for name in ("RESONATE_HOST", "RESONATE_PORT", "RESONATE_SCHEME", "RESONATE_TOKEN")}
     given = None if rng.random() < 0.2 else url
     try:
-        settings_of(
-            url=given,
-            auth=None,
-            token=None,
-            group="g",
-            pid=None,
-            ttl=1,
-            log_level=20,
-            workers=1,
-            max_concurrent=1,
-            environment=env,
-        )
+        resolved(given, env)
     except (ValueError, TypeError, NotSupported):
         pass
     try:

@@ -20,9 +20,9 @@ from resonate.network.http.connection import Server
 from resonate.retry_policies import Constant
 from resonate.server.base import Listening
 from resonate.server.config import KEYS, resolve
-from resonate.settings import resolve as settings_of
 from resonate.storage.postgres import location
 from resonate.urls import shown
+from tests.urls import resolved
 
 SECRET = "hunter2"
 
@@ -48,18 +48,7 @@ URLS = [
 
 
 MAKERS: dict[str, Callable[[str], object]] = {
-    "client": lambda url: settings_of(
-        url=url,
-        auth=None,
-        token=None,
-        group="g",
-        pid=None,
-        ttl=1,
-        log_level=20,
-        workers=1,
-        max_concurrent=1,
-        environment={},
-    ),
+    "client": lambda url: resolved(url, {}),
     "database": location.parse,
     "server": Server.at,
 }
